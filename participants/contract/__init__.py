@@ -1,0 +1,1 @@
+"""What every participant shares: idempotent operations, barrier, status query, credential, faults."""

@@ -1,0 +1,1 @@
+"""Stock per store and product, reservations, stock movements."""

@@ -1,0 +1,1 @@
+"""Employees, what they may do, their work sessions and shifts."""

@@ -1,0 +1,1 @@
+"""Sales and returns, and the balances that in-store sales are paid from."""

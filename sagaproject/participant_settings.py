@@ -1,0 +1,33 @@
+"""Settings of the participant processes: only the participants, no middleware, kept connections."""
+
+from copy import deepcopy
+from typing import Any
+
+from sagaproject import settings as project
+from sagaproject.settings import *  # noqa: F403
+
+# Django's debug mode keeps and times every query, which costs more than the queries themselves.
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "participants.urls"
+WSGI_APPLICATION = "sagaproject.participant_wsgi.application"
+# Callers are services with a credential: no session, no cookie, hence nothing to forge.
+MIDDLEWARE: list[str] = []
+INSTALLED_APPS = ["participants", *(f"participants.{name}" for name in project.PARTICIPANT_NAMES)]
+APPEND_SLASH = False
+
+
+def kept_open(config: dict[str, Any]) -> dict[str, Any]:
+    """One connection per thread, for as long as the thread lives.
+
+    It is not checked before use: an operation that meets a dead one runs again on a new one,
+    since nothing was done.
+    """
+    kept = deepcopy(config)
+    kept["CONN_MAX_AGE"] = None
+    kept["CONN_HEALTH_CHECKS"] = False
+    kept.get("OPTIONS", {}).pop("pool", None)
+    return kept
+
+
+DATABASES = {alias: kept_open(dict(config)) for alias, config in project.DATABASES.items()}
