@@ -1,0 +1,90 @@
+"""The commands behind the Makefile: `python -m stack up [--detach] | demo | down | clean`."""
+
+import argparse
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from stack import bootstrap, demo, sweep
+from stack.config import ROOT, Config
+from stack.errors import Trouble
+from stack.progress import complain
+from stack.state import State
+from stack.up import DETACHED, up
+
+
+def main() -> int:
+    """Runs one command: 0 when it did its work, 1 with a message when it could not, 130 if interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
+    parser.add_argument("command", choices=("up", "demo", "down", "clean"))
+    parser.add_argument("--detach", action="store_true", help="with up: go on in the background")
+    arguments = parser.parse_args()
+    try:
+        return run(arguments.command, Config.load(), detach=arguments.detach)
+    except (Trouble, bootstrap.SetupError) as trouble:
+        complain(str(trouble))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        complain(f"{error.strerror}: {error.filename or ROOT}. Mend that, or set DATA_DIR to another place.")
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def run(command: str, config: Config, *, detach: bool) -> int:
+    """Runs `command`; the exit code. Raises Trouble."""
+    if command == "up" and detach:
+        return up_detached(config)
+    if command == "up":
+        try:
+            up(config)
+        except KeyboardInterrupt:
+            return 0
+    elif command == "demo":
+        token = config.environment.get(demo.CALLER) or demo.TOKENS[demo.CALLER]
+        return 0 if demo.run(config, token) else 1
+    elif command == "down":
+        sweep.down(config)
+    else:
+        sweep.clean(config)
+    return 0
+
+
+def up_detached(config: Config) -> int:
+    """Starts a stack in the background and shows what it prints until it is ready, or has failed."""
+    state = State(config.run)
+    with state.held():
+        pass  # a stack that is up already says so here, and its log is left alone
+    config.logs.mkdir(parents=True, exist_ok=True)
+    path = config.logs / "up.log"
+    with path.open("w") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-u", "-m", "stack", "up"],
+            cwd=ROOT,
+            env={**os.environ, DETACHED: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    with path.open() as shown:
+        try:
+            while True:
+                done = child.poll() is not None or state.ready()
+                sys.stdout.write(shown.read())
+                sys.stdout.flush()
+                if done:
+                    return child.poll() or 0
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGTERM)
+            child.wait()
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What a running stack leaves on disk about itself, so that another command finds and stops it."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stack.errors import Trouble
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A process that a stack started: `created` (seconds since the epoch) tells it from a later namesake."""
+
+    name: str
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, name: str, pid: int) -> "Owned | None":
+        """The process `pid` as it runs now; None if it is gone."""
+        try:
+            return cls(name, pid, psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+
+class State:
+    """The file that names the supervisor, its processes, and whether the stack is ready."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "state.json"
+        self.lock = folder / "lock"
+
+    def write(self, owned: list[Owned], *, ready: bool) -> None:
+        """Replaces the file in one move."""
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps({"ready": ready, "owned": [asdict(one) for one in owned]}))
+        fresh.replace(self.path)
+
+    def owned(self) -> list[Owned]:
+        """The supervisor first, then what it started; empty if nothing was started or all was stopped."""
+        return [Owned(**one) for one in self._read().get("owned", [])]
+
+    def ready(self) -> bool:
+        """Whether everything was healthy and the demo has run."""
+        return bool(self._read().get("ready", False))
+
+    def clear(self) -> None:
+        """Says that nothing runs any more."""
+        self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the place for one supervisor. Raises Trouble if another has it."""
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Trouble(
+                    "A stack of this folder is up already. `make demo` uses it, `make down` stops it."
+                ) from None
+            yield
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return content
