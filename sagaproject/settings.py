@@ -1,0 +1,232 @@
+"""Settings of the API, the workers, beat and manage.py; every value can come from the environment.
+
+`config/env.example` lists the variables. Participant processes use `participant_settings`.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit, urlunsplit
+
+import dj_database_url
+from celery.schedules import schedule
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+from kombu import Queue
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Env()
+
+DEBUG = env.bool("DJANGO_DEBUG", True)
+SECRET_KEY = env.str("DJANGO_SECRET_KEY", "development-only-key-not-for-production" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("Set DJANGO_SECRET_KEY: DJANGO_DEBUG is off and there is no default then.")
+ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", ["*"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
+
+PARTICIPANT_NAMES: tuple[str, ...] = tuple(
+    path.parent.name for path in sorted((BASE_DIR / "participants").glob("*/apps.py"))
+)
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "sagas",
+    "sagas.retail",
+    "participants",
+    *(f"participants.{name}" for name in PARTICIPANT_NAMES),
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "sagas.logs.CorrelationMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "sagaproject.urls"
+WSGI_APPLICATION = "sagaproject.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / ".data" / "static"
+WHITENOISE_USE_FINDERS = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LOGIN_URL = "admin:login"
+
+WEB_PROCESS = env.bool("SAGA_WEB_PROCESS", False)  # set by the WSGI modules
+
+# --- Databases ------------------------------------------------------------------------------------
+DATABASE_URL = env.str("DATABASE_URL", "postgresql://saga:saga@127.0.0.1:54329/sagas")
+
+
+def sibling_database(url: str, suffix: str) -> str:
+    """The URL of the database beside `url` on the same server whose name ends in `_suffix`."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path}_{suffix}"))
+
+
+def database(url: str) -> dict[str, object]:
+    """Django's settings of one connection, which binds its parameters on the server.
+
+    Server-side binding lets psycopg prepare the engine's few statements: half the CPU of each.
+    A worker child keeps one connection for its life; the web process, whose threads come and
+    go, takes them from a pool (a pool and prefork do not mix).
+    """
+    config: dict[str, object] = dict(dj_database_url.parse(url, conn_max_age=None, conn_health_checks=True))
+    options: dict[str, object] = {"server_side_binding": True, "prepare_threshold": 3, "connect_timeout": 5}
+    if WEB_PROCESS:
+        config["CONN_MAX_AGE"] = 0
+        options["pool"] = {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", 16), "timeout": 5}
+    config["OPTIONS"] = {**cast(dict[str, object], config.get("OPTIONS", {})), **options}
+    return config
+
+
+DATABASES = {
+    "default": database(DATABASE_URL),
+    **{
+        name: database(env.str(f"{name.upper()}_DATABASE_URL", sibling_database(DATABASE_URL, name)))
+        for name in PARTICIPANT_NAMES
+    },
+}
+DATABASE_ROUTERS = ["participants.routers.ParticipantRouter"]
+
+# --- Redis: broker and cache; nothing in it is needed for correctness ------------------------------
+REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:63799/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+# --- Celery ---------------------------------------------------------------------------------------
+# The visibility timeout is one value everywhere, above the hard limit plus the longest countdown
+# plus the wait of a prefetched message: a shorter one would deliver healthy messages twice.
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 900,
+    "socket_connect_timeout": 2,
+    "socket_timeout": 10,
+    "socket_keepalive": True,
+    "max_retries": 2,
+    "interval_start": 0.1,
+    "interval_step": 0.2,
+    "interval_max": 0.4,
+}
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_PUBLISH_RETRY = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2}
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_TIME_LIMIT = 120
+CELERY_TASK_SOFT_TIME_LIMIT = 90
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 100
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+# Celery closes Django's connections around every task unless told how often it may keep them.
+CELERY_DB_REUSE_MAX = 2**31
+CELERY_TASK_DEFAULT_QUEUE = "forward"
+CELERY_TASK_QUEUES = [Queue("forward"), Queue("compensation"), Queue("maintenance")]
+CELERY_TASK_ROUTES = {
+    "sagas.step": {"queue": "forward"},
+    "sagas.compensate": {"queue": "compensation"},
+    "sagas.scan.*": {"queue": "maintenance"},
+}
+RECOVERY_PERIOD = timedelta(seconds=env.int("SAGA_RECOVERY_SECONDS", 10))
+TIMEOUT_PERIOD = timedelta(seconds=env.int("SAGA_TIMEOUT_SCAN_SECONDS", 60))
+CELERY_BEAT_SCHEDULE = {
+    name: {
+        "task": f"sagas.scan.{name}",
+        "schedule": schedule(run_every=period),
+        "options": {"expires": period.total_seconds() * 3},
+    }
+    for name, period in (
+        ("recover", RECOVERY_PERIOD),
+        ("expire", TIMEOUT_PERIOD),
+        ("canary", timedelta(seconds=30)),
+    )
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(BASE_DIR / ".data" / "beat-schedule")
+
+# --- The engine and its participants ---------------------------------------------------------------
+PARTICIPANTS_PORT = env.int("PORT_PARTICIPANTS", 8001)
+PARTICIPANT_CREDENTIAL = env.str("PARTICIPANT_CREDENTIAL", "dev-service-credential" if DEBUG else "")
+SAGAS = {
+    "PARTICIPANTS": {
+        name: {
+            "url": env.str(
+                f"PARTICIPANT_{name.upper()}_URL", f"http://127.0.0.1:{PARTICIPANTS_PORT}/{name}"
+            ),
+            "credential": env.str(f"PARTICIPANT_{name.upper()}_CREDENTIAL", PARTICIPANT_CREDENTIAL),
+        }
+        for name in PARTICIPANT_NAMES
+    },
+    "RING_AFTER": timedelta(seconds=env.float("SAGA_RING_AFTER_SECONDS", 15)),
+    "LEASE_MARGIN": timedelta(seconds=env.float("SAGA_LEASE_MARGIN_SECONDS", 10)),
+}
+PARTICIPANTS = {
+    "CREDENTIALS": env.list("PARTICIPANT_CREDENTIALS", [PARTICIPANT_CREDENTIAL]),
+    "RETENTION": timedelta(days=env.int("PARTICIPANT_KEY_RETENTION_DAYS", 30)),
+    "FAULTS": env.bool("PARTICIPANTS_FAULTS", False),
+    "SERVED": env.list("PARTICIPANTS_SERVED", list(PARTICIPANT_NAMES)),
+}
+
+# --- API ------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "sagas.api.problems.handler",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Saga orchestrator",
+    "DESCRIPTION": "Start, follow and steer business transactions that span several services.",
+    "VERSION": "1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+
+LOGGING_CONFIG = "sagas.logs.from_settings"
+LOGGING = {"format": env.str("LOG_FORMAT", "console"), "level": env.str("LOG_LEVEL", "INFO")}

@@ -1,0 +1,1 @@
+"""A saga orchestrator for Django and Celery."""

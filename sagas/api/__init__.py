@@ -1,0 +1,1 @@
+"""The HTTP API: shells around engine verbs."""

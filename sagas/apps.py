@@ -1,0 +1,16 @@
+"""The app: discovers definitions, registers checks."""
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class SagasConfig(AppConfig):
+    """The engine. Definitions are found in a module `sagas` of every installed app."""
+
+    name = "sagas"
+    verbose_name = "Sagas"
+
+    def ready(self) -> None:
+        """Import every app's definitions and the system checks."""
+        autodiscover_modules("sagas")
+        from sagas import checks  # noqa: F401

@@ -1,0 +1,81 @@
+"""Rings the workers: builds the chains of messages and sends them, after commit.
+
+A message carries ids only: saga, position, epoch, type and version. It is a doorbell; the claim
+decides whether there is something to do. If the broker cannot be reached, nothing is lost: the
+scan rings later (rules 1, 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from celery import Signature, chain, current_app
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+from sagas.definition import SagaDefinition, registry
+from sagas.transitions import SagaState
+
+log = structlog.get_logger(__name__)
+
+STEP_TASK = "sagas.step"
+COMPENSATE_TASK = "sagas.compensate"
+
+
+def ring(state: SagaState, due: Sequence[int], now: datetime) -> None:
+    """Send one chain for every due position, when the surrounding transaction (if any) commits."""
+    if not due:
+        return
+    if transaction.get_connection().in_atomic_block:
+        transaction.on_commit(lambda: _send(state, due, now), robust=True)
+    else:
+        _send(state, due, now)
+
+
+def _send(state: SagaState, due: Sequence[int], now: datetime) -> None:
+    definition = registry.get(state.type, state.version)
+    for position in due:
+        due_at = state.steps[position].due_at
+        wait = max((due_at - now) if due_at is not None else timedelta(0), timedelta(0))
+        try:
+            chain_from(definition, state, position).apply_async(countdown=wait.total_seconds() or None)
+        except (OperationalError, OSError) as error:
+            log.warning("broker unreachable, the recovery scan will ring", saga=str(state.id), error=str(error))
+            return
+
+
+def chain_from(definition: SagaDefinition, state: SagaState, position: int) -> Signature:
+    """The message for `position` and, chained behind it, those that follow if all goes well.
+
+    Forward the chain ends before a parallel group, whose members are rung for one by one, and
+    behind a member of one, since only the join knows what comes next. Backward it follows the
+    order of undoing as it is known now.
+    """
+    task = COMPENSATE_TASK if state.backward else STEP_TASK
+    positions = _undo_run(state, position) if state.backward else _forward_run(definition, position)
+    messages = [
+        current_app.signature(
+            task, args=(str(state.id), p, state.epoch, state.type, state.version), immutable=True
+        )
+        for p in positions
+    ]
+    return messages[0] if len(messages) == 1 else chain(*messages)
+
+
+def _forward_run(definition: SagaDefinition, position: int) -> list[int]:
+    run = [position]
+    if definition.steps[position].group:
+        return run
+    for step in definition.steps[position + 1 :]:
+        if step.group:
+            break
+        run.append(step.position)
+    return run
+
+
+def _undo_run(state: SagaState, position: int) -> list[int]:
+    upto = state.steps[position].sequence or 0
+    done = [s for s in state.steps if s.sequence is not None and s.sequence <= upto and s.effect != "undone"]
+    return [s.position for s in sorted(done, key=lambda s: s.sequence or 0, reverse=True)]

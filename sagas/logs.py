@@ -1,0 +1,101 @@
+"""Structured logs: constant text plus fields, with saga and correlation id on every line.
+
+`LOG_FORMAT=json` for collectors, `console` for people. Configured by `setup()`, which the project's
+settings call through Django's LOGGING_CONFIG.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+from sagas.transitions import Decision, SagaState
+
+log = structlog.get_logger("sagas")
+
+CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+ALARMS = frozenset({"saga_parked", "compensation_failed"})
+QUIET = frozenset({"step_completed", "step_compensated", "step_skipped"})
+
+
+def setup(level: str = "INFO", form: str = "console") -> None:
+    """Send structlog and the standard library's records through one formatter to standard error."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+def saga(text: str, state: SagaState, **fields: Any) -> None:
+    """One line about a saga."""
+    log.info(
+        text, saga=str(state.id), type=state.type, correlation_id=state.correlation_id, **fields
+    )
+
+
+def decided(decision: Decision) -> None:
+    """One line per entry of a decision; what a person must see is an error with the saga's state."""
+    state = decision.state
+    common = {"saga": str(state.id), "type": state.type, "correlation_id": state.correlation_id}
+    for entry in decision.audit:
+        fields = {**common, "step": entry.step, "attempt": entry.attempt, **entry.detail}
+        if entry.kind in ALARMS:
+            log.error(entry.kind, steps={s.name: str(s.status) for s in state.steps}, **fields)
+        elif entry.kind in QUIET:
+            log.debug(entry.kind, **fields)
+        else:
+            log.info(entry.kind, **fields)
+
+
+class CorrelationMiddleware:
+    """Takes `X-Correlation-Id` from the caller, or makes one; it is on every log line and the answer."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Correlation-Id", "")
+        correlation_id = given if CORRELATION.fullmatch(given) else str(uuid.uuid4())
+        request.META["sagas.correlation_id"] = correlation_id
+        with structlog.contextvars.bound_contextvars(correlation_id=correlation_id):
+            response = self.get_response(request)
+        response["X-Correlation-Id"] = correlation_id
+        return response
+
+
+def from_settings(config: dict[str, Any]) -> None:
+    """Django's LOGGING_CONFIG: `LOGGING = {"format": "console" | "json", "level": "INFO"}`."""
+    setup(config.get("level", "INFO"), config.get("format", "console"))

@@ -1,0 +1,202 @@
+"""What is stored. Fields, constraints and the vocabulary of queries; every write is in `engine.py`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from sagas.transitions import ACTIVE, NEEDS_PERSON, Effect, Status, StepStatus
+
+ACTIVE_VALUES = sorted(status.value for status in ACTIVE)
+
+
+def choices(enum: type[Status] | type[StepStatus] | type[Effect]) -> list[tuple[str, str]]:
+    """Django's choices of one of the engine's enums."""
+    return [(member.value, member.value.replace("_", " ")) for member in enum]
+
+
+class SagaQuerySet(models.QuerySet["Saga"]):
+    """The questions that scans, lists and gauges ask."""
+
+    def active(self) -> SagaQuerySet:
+        """Moving, or waiting for a worker; the partial index `saga_active` holds just these."""
+        return self.filter(status__in=ACTIVE_VALUES)
+
+    def to_wake(self, now: datetime) -> SagaQuerySet:
+        """Active ones that nothing has happened to for longer than it should take (rule 7)."""
+        return self.active().filter(wake_at__lte=now)
+
+    def overdue(self, now: datetime) -> SagaQuerySet:
+        """On their way forward beyond their deadline (rule 20)."""
+        return self.active().filter(
+            status__in=[Status.PENDING, Status.IN_PROGRESS], deadline_at__lte=now, paused_at=None
+        )
+
+    def needing_a_person(self) -> SagaQuerySet:
+        """Parked, forward or backward."""
+        return self.filter(status__in=sorted(NEEDS_PERSON))
+
+
+class Saga(models.Model):
+    """One business transaction over several services."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    type = models.CharField(max_length=80)
+    version = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=20, choices=choices(Status), default=Status.PENDING)
+    epoch = models.PositiveIntegerField(
+        default=0, help_text="Changes when the saga turns or a person intervenes."
+    )
+    rev = models.PositiveIntegerField(default=0, help_text="Changes with every transition.")
+    sequence = models.PositiveIntegerField(default=0, help_text="How many effects were begun, in order.")
+    rings = models.PositiveSmallIntegerField(default=0, help_text="How often a scan rang in vain.")
+    extensions = models.PositiveSmallIntegerField(default=0)
+    data = models.JSONField()
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    correlation_id = models.CharField(max_length=128, db_index=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+"
+    )
+    idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001  null is "none given"
+    fingerprint = models.CharField(max_length=64, blank=True, default="")
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField(null=True)
+    paused_at = models.DateTimeField(null=True)
+    wake_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[Any] = SagaQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        # Columns that change in every transition (rev, wake_at, sequence) are in no index, so that
+        # those updates stay heap-only; the index on active ones is entered and left, not churned.
+        indexes: ClassVar = [
+            models.Index(fields=["id"], condition=Q(status__in=ACTIVE_VALUES), name="saga_active"),
+            models.Index(fields=["status", "-id"], name="saga_by_status"),
+            models.Index(fields=["type", "-id"], name="saga_by_type"),
+            models.Index(fields=["owner", "-id"], name="saga_by_owner"),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["owner", "idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+                name="saga_start_once",
+                nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=[status.value for status in Status]), name="saga_status_known"
+            ),
+        ]
+        permissions: ClassVar = [
+            ("start_saga", "Can start sagas"),
+            ("compensate_saga", "Can have a saga undone"),
+            ("retry_saga", "Can let a saga go on"),
+        ]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+
+class SagaStep(models.Model):
+    """One step of one saga, with its compensation (the `undo_` columns)."""
+
+    saga = models.ForeignKey(Saga, on_delete=models.CASCADE, related_name="steps", db_index=False)
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=80)
+    status = models.CharField(max_length=20, choices=choices(StepStatus), default=StepStatus.PENDING)
+    effect = models.CharField(max_length=10, choices=choices(Effect), default=Effect.NONE)
+    generation = models.PositiveSmallIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    crashes = models.PositiveSmallIntegerField(default=0)
+    forgiven = models.PositiveSmallIntegerField(default=0)
+    sequence = models.PositiveIntegerField(null=True)
+    due_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    request = models.JSONField(null=True)
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    undo_generation = models.PositiveSmallIntegerField(default=0)
+    undo_attempts = models.PositiveSmallIntegerField(default=0)
+    undo_crashes = models.PositiveSmallIntegerField(default=0)
+    undo_forgiven = models.PositiveSmallIntegerField(default=0)
+    undo_request = models.JSONField(null=True)
+    undo_error = models.JSONField(null=True)
+    undo_started_at = models.DateTimeField(null=True)
+    undo_finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering: ClassVar = ["saga", "position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["saga", "position"], name="step_once_per_saga"),
+            models.CheckConstraint(
+                condition=Q(status__in=[status.value for status in StepStatus]), name="step_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(due_at__isnull=True) | Q(lease_until__isnull=True), name="step_due_or_claimed"
+            ),
+        ]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.saga_id}"
+
+
+class SagaEvent(models.Model):
+    """One row of the audit; a trigger refuses to change or delete it (rule 25)."""
+
+    saga = models.ForeignKey(
+        # No constraint: it would look the saga up again for every audit row, and sagas are never deleted.
+        Saga,
+        on_delete=models.DO_NOTHING,
+        related_name="events",
+        db_index=False,
+        db_constraint=False,
+    )
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=40)
+    step = models.CharField(max_length=80, blank=True, default="")
+    epoch = models.PositiveIntegerField(default=0)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    detail = models.JSONField(default=dict)
+    actor = models.CharField(max_length=150, blank=True, default="")
+    reason = models.TextField(blank=True, default="")
+    request_id = models.CharField(max_length=128, null=True)  # noqa: DJ001  null is "no intervention"
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        indexes: ClassVar = [models.Index(fields=["saga", "id"], name="saga_event_history")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["saga", "request_id"],
+                condition=Q(request_id__isnull=False),
+                name="intervention_once",
+            ),
+        ]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.step} of {self.saga_id}"
+
+
+class Heartbeat(models.Model):
+    """When a periodic job last did its work; its age tells a deaf worker or a missing beat."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    at = models.DateTimeField()
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.at:%F %T}"

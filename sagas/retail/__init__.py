@@ -1,0 +1,1 @@
+"""The retail business as sagas: one file a saga."""
