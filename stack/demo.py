@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import urllib3
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -61,8 +60,9 @@ def run(config: Config, token: str) -> bool:
     good = True
     for number, wanted in enumerate(SALES, 1):
         saga = start(config, token, wanted.data)
-        console.print(story(f"{number}. {wanted.title}", saga))
-        console.print()
+        console.print(f"[bold]{number}. {escape(wanted.title)}[/]")
+        console.print(steps(saga))
+        console.print(f"{ending(saga)}\n", soft_wrap=True)
         if saga["status"] != wanted.ends:
             good = False
             console.print(
@@ -91,14 +91,14 @@ def start(config: Config, token: str, data: Mapping[str, object]) -> dict[str, A
     return saga
 
 
-def story(title: str, saga: Mapping[str, Any]) -> Group:
-    """The saga as a table of its steps between its title and its end."""
-    table = Table(title_justify="left", header_style="bold", pad_edge=False, box=None)
+def steps(saga: Mapping[str, Any]) -> Table:
+    """The steps of a saga, one a row."""
+    table = Table(header_style="bold", pad_edge=False, box=None)
     for name in ("step", "outcome", "attempts", "ms", "undone by"):
-        table.add_column(name, justify="right" if name in ("attempts", "ms") else "left")
+        table.add_column(name, no_wrap=True, justify="right" if name in ("attempts", "ms") else "left")
     for step in saga["steps"]:
         table.add_row(*row(step))
-    return Group(f"[bold]{escape(title)}[/]", table, ending(saga))
+    return table
 
 
 def row(step: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
@@ -114,9 +114,9 @@ def row(step: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def outcome(step: Mapping[str, Any]) -> str:
-    """How the action of a step ended: done, refused with its code, or not begun."""
+    """How the action of a step ended: done, refused, or not begun."""
     if step["error"]:
-        return f"[red]refused: {escape(str(step['error'].get('code') or step['error'].get('reason')))}[/]"
+        return "[red]refused[/]" if step["status"] == "failed" else f"[red]{step['status']}[/]"
     if not step["attempts"]:
         return "[dim]not begun[/]"
     if step["status"] in ("completed", "compensating", "compensated", "compensation_failed"):
@@ -131,7 +131,7 @@ def undone(compensation: Mapping[str, Any] | None) -> str:
     took = milliseconds(compensation["started_at"], compensation["finished_at"])
     ended = compensation["status"]
     mark = f"{took} ms" if ended in ("completed", "compensated") else ended
-    return f"[yellow]{compensation['name']}[/] ({mark})"
+    return f"[yellow]{compensation['name']}[/], {mark}"
 
 
 def ending(saga: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ SEEDS = ("seed", "seed_users")
 
 def main() -> int:
     """Runs as a program: 0 when everything is ready, 1 with a line that says why not."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sagaproject.settings")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "sagaproject.settings"
     django.setup()
     try:
         for alias, database in settings.DATABASES.items():

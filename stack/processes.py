@@ -12,6 +12,7 @@ from stack.config import Config
 
 QUEUES_OF_WORK = "forward,compensation"
 QUEUE_OF_UPKEEP = "maintenance"
+PROJECT = {"DJANGO_SETTINGS_MODULE": "sagaproject.settings"}
 http = urllib3.PoolManager(timeout=2.0, retries=False)
 
 
@@ -22,7 +23,7 @@ class Process:
     name: str
     command: tuple[str, ...]
     healthy: Callable[[], bool]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=lambda: PROJECT)
     leaves: int = 0
 
 
@@ -47,6 +48,7 @@ def participants(config: Config) -> Process:
         "participants",
         gunicorn("sagaproject.participant_wsgi:application", port, threads=32),
         answers(f"http://127.0.0.1:{port}/health"),
+        {"DJANGO_SETTINGS_MODULE": "sagaproject.participant_settings"},
         leaves=1,
     )
 
@@ -78,6 +80,7 @@ def worker(
         celery("worker", "--hostname", node, "--pool=prefork", f"--concurrency={children}", "-Q", queues),
         lambda: inspect_worker(node),
         {
+            **PROJECT,
             "PORT_WORKER_METRICS": str(config.ports[port]),
             "PROMETHEUS_MULTIPROC_DIR": str(config.run / f"metrics-{name}"),
         },
@@ -101,7 +104,7 @@ def flower(config: Config) -> Process:
         "flower",
         celery("flower", "--address=127.0.0.1", f"--port={port}"),
         answers(f"http://127.0.0.1:{port}/healthcheck"),
-        {"FLOWER_BASIC_AUTH": config.environment.get("FLOWER_BASIC_AUTH") or "admin:admin"},
+        {**PROJECT, "FLOWER_BASIC_AUTH": config.environment.get("FLOWER_BASIC_AUTH") or "admin:admin"},
     )
 
 

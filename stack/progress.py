@@ -17,7 +17,7 @@ def doing(text: str) -> Iterator[Status]:
     began = time.monotonic()
     with console.status(escape(text)) as status:
         if not console.is_terminal:
-            console.print(escape(f"  {text} ..."))
+            console.print(escape(f"  {text} ..."), soft_wrap=True)
         yield status
     console.print(f"[green]✓[/] {escape(text)} [dim]{time.monotonic() - began:.1f} s[/]", soft_wrap=True)
 

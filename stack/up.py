@@ -142,7 +142,7 @@ def environment_of(config: Config, servers: Mapping[str, Postgres | Redis]) -> d
         own["DATABASE_URL"] = f"{servers['postgres'].url}/sagas"
     if "redis" in servers:
         own["REDIS_URL"] = servers["redis"].url
-    return {"DJANGO_SETTINGS_MODULE": "sagaproject.settings", **demo.TOKENS, **config.environment, **own}
+    return {**demo.TOKENS, **config.environment, **own}
 
 
 def prepare(config: Config, environment: Mapping[str, str]) -> None:
