@@ -20,9 +20,7 @@ def chosen(participant: str) -> list[Service]:
     return [service for service in served() if participant in ("", service.name)]
 
 
-def operation(
-    request: HttpRequest, name: str, participant: str = "", argument: str = ""
-) -> HttpResponseBase:
+def operation(request: HttpRequest, name: str, participant: str = "", argument: str = "") -> HttpResponseBase:
     """`/saga/<operation>[/<argument>]`."""
     service = next(iter(chosen(participant)), None) if participant else by_operation().get(name)
     if service is None:

@@ -6,7 +6,6 @@ inserts the action's row, so that whoever comes second sees the other. The lock 
 tried: a call that finds it taken is told `in_progress` at once and has changed nothing.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any, cast
 
+import orjson
 from django.apps import apps
 from django.db import InterfaceError, OperationalError, connections, transaction
 from pydantic import ValidationError
@@ -101,7 +101,8 @@ def perform(
 ) -> Answer:
     """Do it, or replay what was answered before; commits effect, key and answer together.
 
-    `forced` is refused in place of the effect, unless the key was settled before. Raises NotProcessed if the database failed before the commit was asked for.
+    `forced` is refused in place of the effect, unless the key was settled before. Raises
+    NotProcessed if the database failed before the commit was asked for.
     """
     try:
         with connected(service), transaction.atomic(using=service), unprocessed():
@@ -128,9 +129,7 @@ def _perform(service: str, operation: Action | Compensation, call: Call) -> Answ
     return _undo(service, operation, call)
 
 
-def _keep_refusal(
-    service: str, operation: Action | Compensation, call: Call, refused: Refused
-) -> Answer:
+def _keep_refusal(service: str, operation: Action | Compensation, call: Call, refused: Refused) -> Answer:
     """Commit a refusal under its key, unless another call settled the key in between."""
     opened = _open(service, operation, call)
     if not opened.held:
@@ -157,20 +156,20 @@ def run(model: type[Body], effect: Effect[Any], call: Call) -> Outcome:
     """Validate the request and run the effect; an invalid one is a refusal like any other."""
     try:
         body = model.model_validate(request_data(call))
-    except (ValueError, RecursionError) as invalid:
+    except ValueError as invalid:
         return invalid_request(invalid)
     return effect(body, call)
 
 
 def request_data(call: Call) -> object:
     """The fields of the request: those of the JSON body, and over them path and query."""
-    document: object = json.loads(call.body) if call.body else {}
+    document: object = orjson.loads(call.body) if call.body else {}
     if not call.parameters:
         return document
     return {**(document if isinstance(document, dict) else {}), **call.parameters}
 
 
-def invalid_request(invalid: Exception) -> Refused:
+def invalid_request(invalid: ValueError) -> Refused:
     """Names the first field that is wrong."""
     if isinstance(invalid, ValidationError):
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -182,7 +181,9 @@ def invalid_request(invalid: Exception) -> Refused:
 def _undo(service: str, operation: Compensation, call: Call) -> Answer:
     action = records(service).objects.get(key=call.compensates)
     if action.name != operation.undoes:
-        return _mismatch(service, f"{call.compensates} is a {action.name}, which {operation.name} does not undo.")
+        return _mismatch(
+            service, f"{call.compensates} is a {action.name}, which {operation.name} does not undo."
+        )
     if action.state == State.COMPLETED:
         outcome = operation.undo(_result(action), call)
         if not isinstance(outcome, Refused):
@@ -194,18 +195,14 @@ def _undo(service: str, operation: Compensation, call: Call) -> Answer:
     return _settle(service, call, {NOTHING_TO_UNDO: reason})
 
 
-def _settle(
-    service: str, call: Call, outcome: Outcome, success_status: int = HTTPStatus.OK
-) -> Answer:
+def _settle(service: str, call: Call, outcome: Outcome, success_status: int = HTTPStatus.OK) -> Answer:
     """Write the answer into the key's row and return it."""
     if isinstance(outcome, Refused):
         state, answer = State.REFUSED, refusal(outcome)
     else:
         state, answer = State.COMPLETED, success(outcome, success_status)
     with connections[service].cursor() as cursor:
-        cursor.execute(
-            _sql(service, CLOSE), [state.value, answer.status, answer.body.decode(), call.key]
-        )
+        cursor.execute(_sql(service, CLOSE), [state.value, answer.status, answer.body.decode(), call.key])
     return answer
 
 
@@ -242,7 +239,7 @@ def describe(record: Operation) -> Result:
             "reason": refused.reason,
         }
     if record.state == State.REFUSED:
-        answer = json.loads(record.answer)
+        answer = orjson.loads(record.answer)
         return {
             "state": "failed",
             "operation": record.name,
@@ -274,7 +271,7 @@ def _is_held(service: str, key: str) -> bool:
 
 
 def _result(record: Operation) -> Result:
-    answer: dict[str, Any] = json.loads(record.answer)
+    answer: dict[str, Any] = orjson.loads(record.answer)
     return cast(Result, answer["data"])
 
 

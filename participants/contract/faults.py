@@ -127,7 +127,7 @@ def subject(call: Call) -> Mapping[str, object]:
     """What a fault's `match` is compared with: the request's fields, saga_id, saga_step and key."""
     try:
         data = request_data(call)
-    except (ValueError, RecursionError):
+    except ValueError:
         data = {}
     known = {"saga_id": call.saga_id, "saga_step": call.step, "key": call.key}
     return {**(data if isinstance(data, dict) else {}), **known}
@@ -185,9 +185,7 @@ def reset(request: HttpRequest) -> HttpResponseBase:
     return StreamingHttpResponse(nothing(), status=HTTPStatus.OK)
 
 
-def streamed(
-    response: HttpResponse, chunks: Callable[[bytes], Iterator[bytes]]
-) -> StreamingHttpResponse:
+def streamed(response: HttpResponse, chunks: Callable[[bytes], Iterator[bytes]]) -> StreamingHttpResponse:
     """The same head as `response`, its length included, with the body sent in another manner."""
     twin = StreamingHttpResponse(chunks(response.content), status=response.status_code)
     twin["Content-Type"] = response["Content-Type"]

@@ -63,9 +63,7 @@ def serve_with_faults(
     return faults.after(request, struck, response)
 
 
-def answer_to(
-    service: Service, operation: AnyOperation, call: Call, forced: Refused | None = None
-) -> Answer:
+def answer_to(service: Service, operation: AnyOperation, call: Call, forced: Refused | None = None) -> Answer:
     """Runs the operation; `forced` refuses in its place."""
     try:
         return attempt(service, operation, call, forced)

@@ -26,8 +26,8 @@ class CheckStock(Body):
     """Items that must be available, or products whose stock is only reported."""
 
     store_id: Identifier
-    items: Annotated[list[Item], Field(max_length=200)] = []
-    product_ids: Annotated[list[Identifier], Field(max_length=200)] = []
+    items: Annotated[list[Item], Field(max_length=200)] = Field(default_factory=list)
+    product_ids: Annotated[list[Identifier], Field(max_length=200)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def asks_for_something(self) -> "CheckStock":
@@ -107,7 +107,6 @@ def release_stock(done: Result, call: Call) -> Outcome:
         return Refused("reservation_confirmed", f"Reservation {reservation.pk} is confirmed.")
     if reservation.status == Status.RESERVED:
         wanted = stock.lines_of(reservation)
-        stock.locked(reservation.store_id, wanted)
         stock.change(reservation.store_id, wanted, reserved=-1)
         reservation.status = Status.RELEASED
         reservation.save(update_fields=["status"])
@@ -125,7 +124,6 @@ def confirm_stock(body: OfReservation, call: Call) -> Outcome:
     if reservation.expires_at <= call.now:
         return Refused("reservation_expired", f"Reservation {reservation.pk} has expired.")
     wanted = stock.lines_of(reservation)
-    stock.locked(reservation.store_id, wanted)
     stock.change(reservation.store_id, wanted, quantity=-1, reserved=-1)
     reservation.status = Status.CONFIRMED
     reservation.save(update_fields=["status"])
@@ -140,7 +138,6 @@ def reverse_stock_confirmation(done: Result, call: Call) -> Outcome:
     if reservation.status != Status.CONFIRMED:
         return Refused("reservation_not_confirmed", f"Reservation {reservation.pk} is {reservation.status}.")
     wanted = stock.lines_of(reservation)
-    stock.locked(reservation.store_id, wanted)
     stock.change(reservation.store_id, wanted, quantity=1, reserved=1)
     reservation.status = Status.RESERVED
     reservation.expires_at = call.now + stock.hold()

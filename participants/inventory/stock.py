@@ -6,9 +6,10 @@ it never waits for a lock; hence no two of these can wait for each other.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import cast
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 
 from participants.contract.outcomes import Refused, unprocessable
 from participants.inventory.models import Reservation, ReservationLine, Stock, StockMovement
@@ -20,10 +21,17 @@ Kind = StockMovement.Kind
 Status = Reservation.Status
 
 CHANGE = """
+WITH held AS (
+    SELECT stock.id, change.quantity, change.reserved
+      FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS change (product_id, quantity, reserved)
+      JOIN inventory_stock AS stock ON stock.store_id = %s::bigint AND stock.product_id = change.product_id
+     ORDER BY stock.product_id
+       FOR UPDATE OF stock
+)
 UPDATE inventory_stock AS stock
-   SET quantity = stock.quantity + change.quantity, reserved = stock.reserved + change.reserved
-  FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS change (product_id, quantity, reserved)
- WHERE stock.store_id = %s::bigint AND stock.product_id = change.product_id
+   SET quantity = stock.quantity + held.quantity, reserved = stock.reserved + held.reserved
+  FROM held
+ WHERE stock.id = held.id
 """
 RECEIVE = """
 INSERT INTO inventory_stock (store_id, product_id, quantity, reserved)
@@ -37,9 +45,7 @@ ON CONFLICT (store_id, product_id) DO UPDATE
 
 def hold() -> timedelta:
     """How long a reservation lasts: PARTICIPANTS["RESERVATION_HOLD"], two hours unless set."""
-    held = settings.PARTICIPANTS.get("RESERVATION_HOLD", DEFAULT_HOLD)
-    assert isinstance(held, timedelta)  # noqa: S101
-    return held
+    return cast(timedelta, settings.PARTICIPANTS.get("RESERVATION_HOLD", DEFAULT_HOLD))
 
 
 def locked(store_id: int, products: Iterable[int]) -> dict[int, Stock]:
@@ -68,10 +74,8 @@ def require_available(stock: Mapping[int, Stock], wanted: Mapping[int, int]) -> 
             )
 
 
-def change(
-    store_id: int, wanted: Mapping[int, int], *, quantity: int = 0, reserved: int = 0
-) -> None:
-    """Move quantity and reserved of locked rows by `wanted` times these signs (-1, 0 or 1)."""
+def change(store_id: int, wanted: Mapping[int, int], *, quantity: int = 0, reserved: int = 0) -> None:
+    """Lock the rows and move quantity and reserved by `wanted` times these signs (-1, 0 or 1)."""
     columns = [
         list(wanted),
         [quantity * count for count in wanted.values()],
@@ -142,3 +146,14 @@ def add_lines(reservation: Reservation, wanted: Mapping[int, int]) -> None:
         ReservationLine(reservation=reservation, product_id=product_id, quantity=quantity)
         for product_id, quantity in wanted.items()
     )
+
+
+def expire_all_due(now: datetime, batch: int = 100) -> int:
+    """Expire every overdue reservation, batch by batch; tells how many."""
+    expired = 0
+    while True:
+        with transaction.atomic(using=ALIAS):
+            found = expire_due(now, limit=batch)
+        expired += found
+        if found < batch:
+            return expired

@@ -47,8 +47,7 @@ class WorkSession(models.Model):
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
-                condition=Q(status="OPEN", closed_at=None)
-                | Q(status="INVALIDATED", closed_at__isnull=False),
+                condition=Q(status="OPEN", closed_at=None) | Q(status="INVALIDATED", closed_at__isnull=False),
                 name="personnel_session_closed_with_time",
             ),
         ]

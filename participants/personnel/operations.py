@@ -58,9 +58,7 @@ def invalidate_session(done: Result, call: Call) -> Outcome:
 def employee_schedule(body: EmployeeSchedule, call: Call) -> Outcome:
     """The active employees on shift in a store on a day, by time of start."""
     shifts = (
-        Shift.objects.filter(
-            store_id=body.store_id, weekday=body.date.weekday(), employee__active=True
-        )
+        Shift.objects.filter(store_id=body.store_id, weekday=body.date.weekday(), employee__active=True)
         .select_related("employee")
         .order_by("starts_at", "employee_id")
     )
