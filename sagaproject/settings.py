@@ -12,7 +12,7 @@ import dj_database_url
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
-from kombu import Queue
+from kombu import Exchange, Queue
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -161,7 +161,11 @@ CELERY_TIMEZONE = "UTC"
 # Celery closes Django's connections around every task unless told how often it may keep them.
 CELERY_DB_REUSE_MAX = 2**31
 CELERY_TASK_DEFAULT_QUEUE = "forward"
-CELERY_TASK_QUEUES = [Queue("forward"), Queue("compensation"), Queue("maintenance")]
+# Each with an exchange and key of its own: without them all three would bind to the default queue's
+# exchange and every message would land in all of them.
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(name), routing_key=name) for name in ("forward", "compensation", "maintenance")
+]
 CELERY_TASK_ROUTES = {
     "sagas.step": {"queue": "forward"},
     "sagas.compensate": {"queue": "compensation"},
