@@ -25,11 +25,11 @@ demo: env ## Run the two sales against what is up
 
 .PHONY: down
 down: ## Stop a stack that was started with DETACH=1
-	@if [ -x $(PY) ]; then $(PY) -m stack down; else echo "Nothing was started here."; fi
+	@if [ -f .venv/installed.json ]; then $(PY) -m stack down; else echo "Nothing was started here."; fi
 
 .PHONY: clean
 clean: ## Stop the stack and delete its data
-	@if [ -x $(PY) ]; then $(PY) -m stack clean; else echo "Nothing was started here."; fi
+	@if [ -f .venv/installed.json ]; then $(PY) -m stack clean; else echo "Nothing was started here."; fi
 
 .PHONY: test
 test: env-dev ## Run the tests with servers of their own (ARGS="-k name" for some of them)

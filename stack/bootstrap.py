@@ -87,7 +87,7 @@ def run(command: Sequence[str | Path], *, show: bool) -> tuple[bool, str]:
     with process:
         for line in process.stdout or ():
             lines.append(line)
-            if show:
+            if show and not line.startswith(" + "):  # uv's list of all that it installed
                 print("  " + line, end="", flush=True)
     return process.returncode == 0, "".join(lines)
 
@@ -131,8 +131,9 @@ def install(arguments: Sequence[str | Path], what: str) -> None:
     """Installs what the pip `arguments` name, by uv or else by pip. Raises SetupError."""
     fast = uv()
     if fast is not None:
-        command = [str(part) for part in (fast, "pip", "install", "--python", PYTHON, *arguments)]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode == 0:
+        # The system's certificates, like pip: a company's own proxy is known there only.
+        command = [fast, "pip", "install", "--system-certs", "--python", PYTHON, *arguments]
+        if run(command, show=True)[0]:
             return
         say("uv could not; trying pip, which reads its own configuration")
     done, output = run([*pip(), *arguments], show=True)
