@@ -12,7 +12,7 @@ ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "participants.urls"
 WSGI_APPLICATION = "sagaproject.participant_wsgi.application"
 # Callers are services with a credential: no session, no cookie, hence nothing to forge.
-MIDDLEWARE: list[str] = []
+MIDDLEWARE = []
 INSTALLED_APPS = ["participants", *(f"participants.{name}" for name in project.PARTICIPANT_NAMES)]
 APPEND_SLASH = False
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 import orjson
 from django.apps import apps
 from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db.models import Manager
 from pydantic import ValidationError
 
 from participants.contract.bodies import Body
@@ -30,7 +31,7 @@ from participants.contract.outcomes import (
     success,
     unprocessable,
 )
-from participants.contract.service import Action, Call, Compensation, Effect
+from participants.contract.service import Action, Call, Compensation, Effect, Recorded
 
 NOTHING_TO_UNDO = "nothing_to_undo"
 COMPENSATED_FIRST = "compensated_first"
@@ -91,9 +92,9 @@ class Opened:
     fresh: Sequence[str]
 
 
-def records(service: str) -> type[Operation]:
-    """The participant's concrete table of operations."""
-    return cast(type[Operation], apps.get_model(service, "Operation"))
+def records(service: str) -> Manager[Operation]:
+    """The participant's own table of operations."""
+    return cast(type[Operation], apps.get_model(service, "Operation"))._default_manager
 
 
 def perform(
@@ -179,7 +180,7 @@ def invalid_request(invalid: ValueError) -> Refused:
 
 
 def _undo(service: str, operation: Compensation, call: Call) -> Answer:
-    action = records(service).objects.get(key=call.compensates)
+    action = records(service).get(key=call.compensates)
     if action.name != operation.undoes:
         return _mismatch(
             service, f"{call.compensates} is a {action.name}, which {operation.name} does not undo."
@@ -187,7 +188,7 @@ def _undo(service: str, operation: Compensation, call: Call) -> Answer:
     if action.state == State.COMPLETED:
         outcome = operation.undo(_result(action), call)
         if not isinstance(outcome, Refused):
-            records(service).objects.filter(pk=action.pk).update(state=State.UNDONE)
+            records(service).filter(pk=action.pk).update(state=State.UNDONE)
         return _settle(service, call, outcome)
     reason = {State.REFUSED: "refused", State.UNDONE: "already_undone"}.get(
         State(action.state), "never_applied"
@@ -208,7 +209,7 @@ def _settle(service: str, call: Call, outcome: Outcome, success_status: int = HT
 
 def _replay(service: str, operation: Action | Compensation, call: Call) -> Answer:
     """The stored answer of a key that was used before, if the request is the same."""
-    record = records(service).objects.get(key=call.key)
+    record = records(service).get(key=call.key)
     if record.name != operation.name or record.compensates != call.compensates:
         return _mismatch(service, f"The key belongs to a call of {record.name}.")
     if record.state == State.TOMBSTONE:
@@ -220,11 +221,11 @@ def _replay(service: str, operation: Action | Compensation, call: Call) -> Answe
 
 def status_of(service: str, key: str) -> Result | None:
     """What became of a key at this participant; None if it does not know the key."""
-    record = records(service).objects.filter(key=key).first()
+    record = records(service).filter(key=key).first()
     if record is None and _is_held(service, key):
         return {"state": "in_progress"}
     # A transaction that ended between the two looks has its row committed by now.
-    record = record or records(service).objects.filter(key=key).first()
+    record = record or records(service).filter(key=key).first()
     return None if record is None else describe(record)
 
 
@@ -270,9 +271,8 @@ def _is_held(service: str, key: str) -> bool:
         return bool(cast(tuple[bool], cursor.fetchone())[0])
 
 
-def _result(record: Operation) -> Result:
-    answer: dict[str, Any] = orjson.loads(record.answer)
-    return cast(Result, answer["data"])
+def _result(record: Operation) -> Recorded:
+    return cast(Recorded, orjson.loads(record.answer)["data"])
 
 
 def _in_progress() -> Answer:
@@ -288,4 +288,4 @@ def _mismatch(service: str, reason: str) -> Answer:
 
 
 def _sql(service: str, statement: str) -> str:
-    return statement.format(table=records(service)._meta.db_table)
+    return statement.format(table=records(service).model._meta.db_table)

@@ -2,8 +2,9 @@
 
 from hmac import compare_digest
 
-from django.conf import settings
 from django.http import HttpRequest
+
+from participants.contract.configuration import credentials
 
 SCHEME = "Bearer "
 
@@ -14,5 +15,5 @@ def is_accepted(request: HttpRequest) -> bool:
     if not header.startswith(SCHEME):
         return False
     offered = header[len(SCHEME) :].encode()
-    matches = [compare_digest(offered, known.encode()) for known in settings.PARTICIPANTS["CREDENTIALS"]]
+    matches = [compare_digest(offered, known.encode()) for known in credentials()]
     return any(matches)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 
 from django.apps import apps
 from django.db import connections
+from django.db.models import Manager
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,15 +86,15 @@ class Struck:
         return Refused(self.options.code, self.options.reason, self.options.status)
 
 
-def table(service: str) -> type[Fault]:
-    """The participant's concrete table of faults."""
-    return cast(type[Fault], apps.get_model(service, "Fault"))
+def stored(service: str) -> Manager[Fault]:
+    """The participant's own table of faults."""
+    return cast(type[Fault], apps.get_model(service, "Fault"))._default_manager
 
 
 def switch_on(service: str, fault: NewFault) -> Fault:
     """Store a fault; it hits from now on."""
     options = fault.model_dump(include=set(Options.model_fields))
-    return table(service).objects.create(
+    return stored(service).create(
         operation=fault.operation,
         kind=fault.kind,
         remaining=fault.times,
@@ -104,18 +105,18 @@ def switch_on(service: str, fault: NewFault) -> Fault:
 
 def switch_off_all(service: str) -> int:
     """Remove every fault of the participant; tells how many there were."""
-    return table(service).objects.all().delete()[0]
+    return stored(service).all().delete()[0]
 
 
 def listed(service: str) -> list[dict[str, object]]:
     """The faults that are on, oldest first, those used up included."""
     fields = ("operation", "kind", "remaining", "match", "options")
-    return list(table(service).objects.order_by("id").values(*fields))
+    return list(stored(service).order_by("id").values(*fields))
 
 
 def take(service: str, call: Call) -> Struck | None:
     """The oldest fault that matches this call, counted; None if it may go on undisturbed."""
-    statement = TAKE.format(table=table(service)._meta.db_table)
+    statement = TAKE.format(table=stored(service).model._meta.db_table)
     anything = call.operation != STATUS_QUERY
     with connections[service].cursor() as cursor:
         cursor.execute(statement, [call.operation, anything, json.dumps(subject(call))])

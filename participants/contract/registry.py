@@ -6,13 +6,14 @@ from importlib import import_module
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from participants.contract.configuration import served_names
 from participants.contract.service import Service
 
 
 @cache
 def served() -> tuple[Service, ...]:
     """The services named by PARTICIPANTS["SERVED"], in that order."""
-    return tuple(service_named(name) for name in settings.PARTICIPANTS["SERVED"])
+    return tuple(service_named(name) for name in served_names())
 
 
 def service_named(name: str) -> Service:

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 
-from django.conf import settings
 from django.http import HttpRequest
 
+from participants.contract.configuration import retention
 from participants.contract.outcomes import Answer, error
 from participants.contract.service import STATUS_QUERY, Action, AnyOperation, Call, Compensation, Query
 
@@ -76,7 +76,7 @@ def check_keys(operation: Action | Compensation, call: Call) -> None:
 
 def check_age(request: HttpRequest, now: datetime) -> None:
     """Raises BadCall for a key so old that its record may have been deleted."""
-    oldest = now - (settings.PARTICIPANTS["RETENTION"] - KEY_MARGIN)
+    oldest = now - (retention() - KEY_MARGIN)
     for header in KEY_HEADERS:
         text = request.headers.get(header)
         if text is None:

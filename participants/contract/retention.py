@@ -2,9 +2,8 @@
 
 from datetime import datetime
 
-from django.conf import settings
-
 from participants.contract.barrier import records
+from participants.contract.configuration import retention
 
 BATCH = 5_000
 
@@ -14,13 +13,11 @@ def prune(service: str, now: datetime) -> int:
 
     A call whose key is nearly as old is refused (`key_expired`), so no repeat can miss its record.
     """
-    oldest = now - settings.PARTICIPANTS["RETENTION"]
+    oldest = now - retention()
     table = records(service)
     deleted = 0
     while True:
-        batch = list(
-            table.objects.filter(created_at__lt=oldest).order_by("id").values_list("pk", flat=True)[:BATCH]
-        )
+        batch = list(table.filter(created_at__lt=oldest).order_by("id").values_list("pk", flat=True)[:BATCH])
         if not batch:
             return deleted
-        deleted += table.objects.filter(pk__in=batch).delete()[0]
+        deleted += table.filter(pk__in=batch).delete()[0]

@@ -6,7 +6,7 @@
     def reserve_stock(body: ReserveStock, call: Call) -> Outcome: ...
 
     @service.compensation("release-stock", undoes="reserve-stock")
-    def release_stock(done: Result, call: Call) -> Outcome: ...
+    def release_stock(done: Recorded, call: Call) -> Outcome: ...
 
     @service.query("check-stock")
     def check_stock(body: CheckStock, call: Call) -> Outcome: ...
@@ -24,7 +24,7 @@ from http import HTTPStatus
 from typing import Any, Literal, TypeAlias, TypeVar, get_type_hints
 
 from participants.contract.bodies import Body
-from participants.contract.outcomes import Outcome, Result
+from participants.contract.outcomes import Outcome
 
 Method: TypeAlias = Literal["GET", "POST"]
 
@@ -49,7 +49,8 @@ class Call:
 
 B = TypeVar("B", bound=Body)
 Effect: TypeAlias = Callable[[B, Call], Outcome]
-Undo: TypeAlias = Callable[[Result, Call], Outcome]
+Recorded: TypeAlias = Mapping[str, Any]  # the data of an answer, as read back from JSON
+Undo: TypeAlias = Callable[[Recorded, Call], Outcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

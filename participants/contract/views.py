@@ -3,7 +3,6 @@
 import logging
 from http import HTTPStatus
 
-from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -11,6 +10,7 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from participants.contract import barrier, faults
+from participants.contract.configuration import faults_enabled
 from participants.contract.credentials import is_accepted
 from participants.contract.outcomes import Answer, Outcome, Refused, Result, encode, error, refusal, success
 from participants.contract.requests import BadCall, read_call, read_status_call
@@ -44,7 +44,7 @@ def serve_operation(
         return rendered(bad.answer)
     except RequestDataTooBig:
         return rendered(error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The body is too large."))
-    if settings.PARTICIPANTS["FAULTS"]:
+    if faults_enabled():
         return serve_with_faults(request, service, operation, call)
     return rendered(answer_to(service, operation, call))
 
@@ -126,7 +126,7 @@ def serve_status(request: HttpRequest, services: list[Service], key: str) -> Htt
         return rendered(error(HTTPStatus.METHOD_NOT_ALLOWED, "method", "Use GET.", Allow="GET"))
     call = read_status_call(request, key, timezone.now())
     for service in services:
-        struck = faults.take(service.name, call) if settings.PARTICIPANTS["FAULTS"] else None
+        struck = faults.take(service.name, call) if faults_enabled() else None
         if struck is not None:
             spared = faults.before(request, struck)
             if spared is not None:
@@ -140,7 +140,7 @@ def serve_status(request: HttpRequest, services: list[Service], key: str) -> Htt
 
 def serve_faults(request: HttpRequest, services: list[Service]) -> HttpResponse:
     """Switch faults on (POST), list them (GET), remove all of them (DELETE)."""
-    if not settings.PARTICIPANTS["FAULTS"]:
+    if not faults_enabled():
         return rendered(error(HTTPStatus.NOT_FOUND, "faults_disabled", "Faults are not enabled here."))
     if not is_accepted(request):
         return rendered(UNAUTHORIZED)

@@ -1,12 +1,12 @@
 """What sagas ask of the inventory."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from participants.contract.bodies import Body, Identifier, Item, Items, quantities
-from participants.contract.outcomes import Outcome, Refused, Result, unprocessable
-from participants.contract.service import Call, Service
+from participants.contract.outcomes import Outcome, Refused, unprocessable
+from participants.contract.service import Call, Recorded, Service
 from participants.inventory import stock
 from participants.inventory.models import Reservation, Stock, StockMovement, StockTransfer
 
@@ -100,7 +100,7 @@ def reserve_stock(body: StoreItems, call: Call) -> Outcome:
 
 
 @service.compensation("release-stock", undoes="reserve-stock")
-def release_stock(done: Result, call: Call) -> Outcome:
+def release_stock(done: Recorded, call: Call) -> Outcome:
     """Give back what a reservation holds; one that expired holds nothing."""
     reservation = Reservation.objects.select_for_update().get(pk=done["reservation_id"])
     if reservation.status == Status.CONFIRMED:
@@ -132,7 +132,7 @@ def confirm_stock(body: OfReservation, call: Call) -> Outcome:
 
 
 @service.compensation("reverse-stock-confirmation", undoes="confirm-stock")
-def reverse_stock_confirmation(done: Result, call: Call) -> Outcome:
+def reverse_stock_confirmation(done: Recorded, call: Call) -> Outcome:
     """Put the goods back; the reservation holds them again, for the full time."""
     reservation = Reservation.objects.select_for_update().get(pk=done["reservation_id"])
     if reservation.status != Status.CONFIRMED:
@@ -153,7 +153,7 @@ def restore_stock(body: StoreItems, call: Call) -> Outcome:
 
 
 @service.compensation("reverse-restore", undoes="restore-stock")
-def reverse_restore(done: Result, call: Call) -> Outcome:
+def reverse_restore(done: Recorded, call: Call) -> Outcome:
     """Take returned goods out again."""
     return take_back_out(done, call, Kind.RETURN_REVERSED)
 
@@ -168,7 +168,7 @@ def take_from_source(body: StoreItems, call: Call) -> Outcome:
 
 
 @service.compensation("return-to-source", undoes="take-from-source")
-def return_to_source(done: Result, call: Call) -> Outcome:
+def return_to_source(done: Recorded, call: Call) -> Outcome:
     """Put goods back that were taken for a transfer."""
     store_id, wanted = moved(done)
     stock.receive(store_id, wanted)
@@ -183,7 +183,7 @@ def add_to_destination(body: StoreItems, call: Call) -> Outcome:
 
 
 @service.compensation("remove-from-destination", undoes="add-to-destination")
-def remove_from_destination(done: Result, call: Call) -> Outcome:
+def remove_from_destination(done: Recorded, call: Call) -> Outcome:
     """Take goods of a transfer out again; refused if they are gone or promised by now."""
     return take_back_out(done, call, Kind.TRANSFER_IN_REVERSED)
 
@@ -195,7 +195,7 @@ def add_to_store(body: StoreItems, call: Call) -> Outcome:
 
 
 @service.compensation("remove-from-store", undoes="add-to-store")
-def remove_from_store(done: Result, call: Call) -> Outcome:
+def remove_from_store(done: Recorded, call: Call) -> Outcome:
     """Take replenished goods out again; refused if they are gone or promised by now."""
     return take_back_out(done, call, Kind.REPLENISHMENT_REVERSED)
 
@@ -224,7 +224,7 @@ def bring_in(body: StoreItems, call: Call, kind: Kind) -> Outcome:
     return {"store_id": body.store_id, "movements": told(movements)}
 
 
-def take_back_out(done: Result, call: Call, kind: Kind) -> Outcome:
+def take_back_out(done: Recorded, call: Call, kind: Kind) -> Outcome:
     """Undo what `bring_in` did."""
     store_id, wanted = moved(done)
     stock.withdraw(store_id, wanted)
@@ -240,9 +240,7 @@ def told(movements: list[StockMovement]) -> list[dict[str, int]]:
     ]
 
 
-def moved(done: Result) -> tuple[int, dict[int, int]]:
+def moved(done: Recorded) -> tuple[int, dict[int, int]]:
     """The store and the quantity per product that an action's result says it moved."""
-    movements = cast(list[dict[str, int]], done["movements"])
-    return cast(int, done["store_id"]), {
-        movement["product_id"]: abs(movement["delta"]) for movement in movements
-    }
+    movements = done["movements"]
+    return done["store_id"], {movement["product_id"]: abs(movement["delta"]) for movement in movements}

@@ -6,11 +6,10 @@ it never waits for a lock; hence no two of these can wait for each other.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import cast
 
-from django.conf import settings
 from django.db import connections, transaction
 
+from participants.contract.configuration import duration
 from participants.contract.outcomes import Refused, unprocessable
 from participants.inventory.models import Reservation, ReservationLine, Stock, StockMovement
 
@@ -45,7 +44,7 @@ ON CONFLICT (store_id, product_id) DO UPDATE
 
 def hold() -> timedelta:
     """How long a reservation lasts: PARTICIPANTS["RESERVATION_HOLD"], two hours unless set."""
-    return cast(timedelta, settings.PARTICIPANTS.get("RESERVATION_HOLD", DEFAULT_HOLD))
+    return duration("RESERVATION_HOLD", DEFAULT_HOLD)
 
 
 def locked(store_id: int, products: Iterable[int]) -> dict[int, Stock]:

@@ -4,8 +4,8 @@ from datetime import date
 from typing import Literal
 
 from participants.contract.bodies import Body, Identifier
-from participants.contract.outcomes import Outcome, Refused, Result, unprocessable
-from participants.contract.service import Call, Service
+from participants.contract.outcomes import Outcome, Refused, unprocessable
+from participants.contract.service import Call, Recorded, Service
 from participants.personnel.models import Employee, Shift, WorkSession
 
 service = Service("personnel")
@@ -46,7 +46,7 @@ def validate_employee(body: ValidateEmployee, call: Call) -> Outcome:
 
 
 @service.compensation("invalidate-session", undoes="validate-employee")
-def invalidate_session(done: Result, call: Call) -> Outcome:
+def invalidate_session(done: Recorded, call: Call) -> Outcome:
     """Close the work session that the validation opened."""
     WorkSession.objects.filter(pk=done["session_id"], status=WorkSession.Status.OPEN).update(
         status=WorkSession.Status.INVALIDATED, closed_at=call.now

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import cast
 
-from django.conf import settings
 from django.db.models import F
 
 from participants.contract.bodies import Body, Identifier, Items, Text, quantities
-from participants.contract.outcomes import Outcome, Refused, Result, unprocessable
-from participants.contract.service import Call
+from participants.contract.configuration import duration
+from participants.contract.outcomes import Outcome, Refused, unprocessable
+from participants.contract.service import Call, Recorded
 from participants.transactions import balances
 from participants.transactions.models import Refund, Transaction, TransactionLine
 from participants.transactions.service import service
@@ -99,9 +99,9 @@ def create_return(body: CreateReturn, call: Call) -> Outcome:
 
 
 @service.compensation("cancel-return", undoes="create-return")
-def cancel_return(done: Result, call: Call) -> Outcome:
+def cancel_return(done: Recorded, call: Call) -> Outcome:
     """Cancel a return; its goods count as sold again."""
-    original_id = cast(int, done["original_transaction_id"])
+    original_id = done["original_transaction_id"]
     sale = Transaction.objects.select_for_update().get(pk=original_id)
     back = Transaction.objects.select_for_update().get(pk=done["return_transaction_id"])
     if back.refunds.filter(status=Refund.Status.DONE).exists():
@@ -128,7 +128,7 @@ def refund_sale(body: OfReturn, call: Call) -> Outcome:
 
 
 @service.compensation("reverse-sale-refund", undoes="refund-sale")
-def reverse_sale_refund(done: Result, call: Call) -> Outcome:
+def reverse_sale_refund(done: Recorded, call: Call) -> Outcome:
     """Take a refund back from the customer's balance; refused if that is short by now."""
     refund = Refund.objects.select_for_update().select_related("transaction").get(pk=done["refund_id"])
     back = refund.transaction
@@ -148,24 +148,24 @@ def update_sale(body: OfReturn, call: Call) -> Outcome:
     back.status = Status.CONFIRMED
     back.confirmed_at = call.now
     back.save(update_fields=["status", "confirmed_at"])
-    Transaction.objects.filter(pk=back.original_id).update(refunded=F("refunded") + back.amount)
+    Transaction.objects.filter(pk=original_id(back)).update(refunded=F("refunded") + back.amount)
     return told(back)
 
 
 @service.compensation("reverse-sale-update", undoes="update-sale")
-def reverse_sale_update(done: Result, call: Call) -> Outcome:
+def reverse_sale_update(done: Recorded, call: Call) -> Outcome:
     """Turn a confirmed return back into a PENDING one."""
-    back = locked_return(cast(int, done["return_transaction_id"]))
+    back = locked_return(done["return_transaction_id"])
     back.status = Status.PENDING
     back.confirmed_at = None
     back.save(update_fields=["status", "confirmed_at"])
-    Transaction.objects.filter(pk=back.original_id).update(refunded=F("refunded") - back.amount)
+    Transaction.objects.filter(pk=original_id(back)).update(refunded=F("refunded") - back.amount)
     return told(back)
 
 
 def period() -> timedelta:
     """How long goods may come back: PARTICIPANTS["RETURN_PERIOD"], 30 days unless set."""
-    return cast(timedelta, settings.PARTICIPANTS.get("RETURN_PERIOD", DEFAULT_PERIOD))
+    return duration("RETURN_PERIOD", DEFAULT_PERIOD)
 
 
 def returnable_sale(transaction_id: int, now: datetime, *, lock: bool) -> Transaction:
@@ -210,6 +210,11 @@ def give_back(sale: Transaction, returned: TransactionLine) -> None:
         left -= count
         if not left:
             break
+
+
+def original_id(back: Transaction) -> int:
+    """The sale that a return belongs to; a constraint sees to it that there is one."""
+    return cast(int, back.original_id)
 
 
 def locked_return(transaction_id: int) -> Transaction:

@@ -12,8 +12,8 @@ from participants.contract.bodies import (
     PricedItems,
     total,
 )
-from participants.contract.outcomes import Outcome, Refused, Result, unprocessable
-from participants.contract.service import Call
+from participants.contract.outcomes import Outcome, Refused, unprocessable
+from participants.contract.service import Call, Recorded
 from participants.transactions import balances
 from participants.transactions.models import Transaction, TransactionLine
 from participants.transactions.service import service
@@ -77,7 +77,7 @@ def create_transaction(body: CreateTransaction, call: Call) -> Outcome:
 
 
 @service.compensation("cancel-transaction", undoes="create-transaction")
-def cancel_transaction(done: Result, call: Call) -> Outcome:
+def cancel_transaction(done: Recorded, call: Call) -> Outcome:
     """Cancel a sale, confirmed or not, and give its amount back; refused once goods came back."""
     sale = Transaction.objects.select_for_update().get(pk=done["transaction_id"])
     if sale.lines.filter(returned__gt=0).exists():
@@ -102,7 +102,7 @@ def confirm_transaction(body: OfTransaction, call: Call) -> Outcome:
 
 
 @service.compensation("reopen-transaction", undoes="confirm-transaction")
-def reopen_transaction(done: Result, call: Call) -> Outcome:
+def reopen_transaction(done: Recorded, call: Call) -> Outcome:
     """Turn a CONFIRMED sale back into a PENDING one."""
     sale = Transaction.objects.select_for_update().get(pk=done["transaction_id"])
     if sale.status != Status.CONFIRMED:
@@ -133,7 +133,7 @@ def create_sale(body: CreateSale, call: Call) -> Outcome:
 
 
 @service.compensation("cancel-sale", undoes="create-sale")
-def cancel_sale(done: Result, call: Call) -> Outcome:
+def cancel_sale(done: Recorded, call: Call) -> Outcome:
     """Cancel a sale that was paid elsewhere; refused once goods came back."""
     sale = Transaction.objects.select_for_update().get(pk=done["sale_id"])
     if sale.lines.filter(returned__gt=0).exists():
