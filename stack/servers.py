@@ -232,6 +232,15 @@ class Redis:
         return lines[-1] if lines else ""
 
 
+def require_redis(url: str) -> None:
+    """Raises Trouble unless a Redis answers at `url`."""
+    try:
+        with redis_client.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            client.ping()
+    except (redis_client.RedisError, ValueError) as error:
+        raise Trouble(f"REDIS_URL: no Redis answers there ({error}). Mend it, or leave it out.") from error
+
+
 @dataclass(frozen=True)
 class ServerUrls:
     """Where a database of PostgreSQL and a Redis answer."""

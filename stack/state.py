@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -66,9 +66,8 @@ class State:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the place for one supervisor. Raises Trouble if another has it."""
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a") as file:
+        """Holds the place for one supervisor. Raises Trouble if another has it, or it cannot be made."""
+        with self._opened() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -76,6 +75,16 @@ class State:
                     "A stack of this folder is up already. `make demo` uses it, `make down` stops it."
                 ) from None
             yield
+
+    def _opened(self) -> TextIO:
+        folder = self.lock.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return self.lock.open("a")
+        except OSError as error:
+            raise Trouble(
+                f"Nothing can be kept in {folder.parent}: {error.strerror}. Set DATA_DIR to another place."
+            ) from error
 
     def _read(self) -> dict[str, Any]:
         try:

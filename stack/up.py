@@ -16,7 +16,7 @@ from stack.errors import Trouble
 from stack.health import wait_healthy, worker_inspector
 from stack.processes import all_processes, clear_folder
 from stack.progress import console, doing, note
-from stack.servers import Postgres, Redis
+from stack.servers import Postgres, Redis, require_redis
 from stack.state import Owned, State
 from stack.supervisor import MergedLog, Supervisor, open_log
 from stack.sweep import MARK, sweep
@@ -126,7 +126,9 @@ def start_servers(config: Config, record: Record, stack: ExitStack) -> None:
             stack.callback(postgres.stop)
             postgres.start()
             record.server("postgres", postgres)
-    if config.redis_url is None:
+    if config.redis_url is not None:
+        require_redis(config.redis_url)
+    else:
         port = config.ports["PORT_REDIS"]
         redis = Redis(config.data / "redis", port, source=config.server_source)
         with doing(f"Redis on port {port} ({redis.program.name})"):
