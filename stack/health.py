@@ -45,7 +45,7 @@ def wait_healthy(supervisor: Supervisor, processes: Sequence[Process], patience:
             status.update(f"Waiting for {', '.join(missing)}")
             return not missing
 
-        if wait_until(all_healthy, patience, give_up=lambda: bool(supervisor.fallen()), pause=0.1):
+        if wait_until(all_healthy, patience, give_up=lambda: bool(supervisor.fallen()), pause=0.25):
             return
     fallen = supervisor.fallen()
     for name in fallen or missing:

@@ -19,6 +19,7 @@ import redis as redis_client
 
 from stack import programs
 from stack.errors import Trouble
+from stack.guard import guarded
 from stack.ports import free_port
 from stack.waiting import wait_until
 
@@ -266,4 +267,5 @@ def throwaway(database: str = "sagas", *, source: str = "auto") -> Iterator[Serv
         with ThreadPoolExecutor() as pool:
             for started in [pool.submit(postgres.start), pool.submit(redis.start)]:
                 started.result()
+        stack.enter_context(guarded(folder, [pid for pid in (postgres.pid, redis.pid) if pid is not None]))
         yield ServerUrls(f"{postgres.url}/{database}", redis.url)

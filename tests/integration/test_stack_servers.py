@@ -1,0 +1,62 @@
+"""Throw-away servers: there while they are needed, gone afterwards, even if their owner is killed."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import psycopg
+import redis
+
+from stack.config import ROOT
+from stack.servers import throwaway
+from stack.waiting import wait_until
+
+OWNER = """
+import signal
+from stack.servers import throwaway
+with throwaway() as urls:
+    print(urls.database, urls.redis, flush=True)
+    signal.pause()
+"""
+
+
+def answers(database: str, redis_url: str) -> bool:
+    maintenance = f"{database.rsplit('/', 1)[0]}/postgres"
+    try:
+        psycopg.connect(maintenance, connect_timeout=2).close()
+        with redis.Redis.from_url(redis_url, socket_connect_timeout=2) as client:
+            return bool(client.ping())
+    except (psycopg.OperationalError, redis.RedisError):
+        return False
+
+
+def folder_of(database: str) -> Path:
+    """The folder of the server of that URL, as its command line names it."""
+    port = database.rsplit(":", 1)[1].split("/")[0]
+    for process in psutil.process_iter(["cmdline"]):
+        line: list[str] = process.info["cmdline"] or []
+        if "-D" in line and port in line:
+            return Path(line[line.index("-D") + 1]).parent
+    raise AssertionError(f"no server on port {port}")
+
+
+def test_servers_answer_and_then_are_gone() -> None:
+    with throwaway() as urls:
+        assert answers(urls.database, urls.redis)
+        folder = folder_of(urls.database)
+    assert not answers(urls.database, urls.redis)
+    assert not folder.exists()
+
+
+def test_servers_end_with_an_owner_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        database, redis_url = owner.stdout.readline().split()
+        folder = folder_of(database)
+        owner.send_signal(signal.SIGKILL)
+    assert wait_until(lambda: not folder.exists(), 20)
+    assert wait_until(lambda: not answers(database, redis_url), 20)
