@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+from participants.contract import logs
 from sagaproject import settings as project
 from sagaproject.settings import *  # noqa: F403
 
@@ -15,6 +16,8 @@ WSGI_APPLICATION = "sagaproject.participant_wsgi.application"
 MIDDLEWARE = []
 INSTALLED_APPS = ["participants", *(f"participants.{name}" for name in project.PARTICIPANT_NAMES)]
 APPEND_SLASH = False
+LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING = logs.configuration(project.env.str("LOG_FORMAT", "console"), project.env.str("LOG_LEVEL", "INFO"))
 
 
 def kept_open(config: dict[str, Any]) -> dict[str, Any]:

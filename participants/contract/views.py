@@ -84,7 +84,8 @@ def answer_again(
     """Once more on a fresh connection if the kept one was dead; else 503, for nothing took effect."""
     connection = connections[service.name]
     try:
-        if connection.connection is not None and not connection.is_usable():
+        # Rolling back on a dead connection already drops it.
+        if connection.connection is None or not connection.is_usable():
             connection.close()
             return attempt(service, operation, call, forced)
     except barrier.NotProcessed as again:
