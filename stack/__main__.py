@@ -26,6 +26,10 @@ def main() -> int:
         return run(arguments.command, Config.load(), detach=arguments.detach)
     except (Trouble, bootstrap.SetupError) as trouble:
         complain(str(trouble))
+    except BrokenPipeError:
+        # Whoever read the output has left, as `make up | head` does; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
