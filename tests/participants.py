@@ -69,6 +69,6 @@ class Caller:
         response = self.client.generic(
             method, path, data, "application/json", headers={k: v for k, v in sent.items() if v}
         )
-        raw = b"".join(response.streaming_content) if response.streaming else response.content
+        raw = response.getvalue()
         document = json.loads(raw) if raw else {}
         return Said(response.status_code, document, raw, dict(response.headers))

@@ -64,22 +64,31 @@ SELECT EXISTS (
 
 
 class NotProcessed(Exception):
-    """The database failed while the transaction was still open, so nothing took effect."""
+    """The database failed while the transaction was still open, so nothing took effect.
+
+    `lost` tells that the connection itself is gone.
+    """
+
+    def __init__(self, reason: str, *, lost: bool) -> None:
+        super().__init__(reason)
+        self.lost = lost
 
 
 @contextmanager
-def unprocessed() -> Iterator[None]:
+def unprocessed(service: str) -> Iterator[None]:
     """Turns a failure of the database into NotProcessed; never put it around a commit."""
     try:
         yield
     except (OperationalError, InterfaceError) as failure:
-        raise NotProcessed(str(failure)) from failure
+        # Looked at here, because leaving the transaction already connects anew.
+        link = connections[service].connection
+        raise NotProcessed(str(failure), lost=link is None or link.closed) from failure
 
 
 @contextmanager
 def connected(service: str) -> Iterator[None]:
     """Connects first, so that a failure to connect is told from one at commit."""
-    with unprocessed():
+    with unprocessed(service):
         connections[service].ensure_connection()
     yield
 
@@ -106,13 +115,13 @@ def perform(
     NotProcessed if the database failed before the commit was asked for.
     """
     try:
-        with connected(service), transaction.atomic(using=service), unprocessed():
+        with connected(service), transaction.atomic(using=service), unprocessed(service):
             if forced is not None:
                 return _keep_refusal(service, operation, call, forced)
             return _perform(service, operation, call)
     except Refused as refused:
         # What the operation wrote is rolled back by now; the refusal itself is still to be kept.
-        with connected(service), transaction.atomic(using=service), unprocessed():
+        with connected(service), transaction.atomic(using=service), unprocessed(service):
             return _keep_refusal(service, operation, call, refused)
 
 

@@ -1,5 +1,7 @@
 """How participant processes log: one line an event, its fields beside the constant text."""
 
+from typing import Any
+
 import structlog
 from structlog.typing import Processor
 
@@ -11,7 +13,7 @@ BEFORE: list[Processor] = [
 ]
 
 
-def configuration(form: str, level: str) -> dict[str, object]:
+def configuration(form: str, level: str) -> dict[str, Any]:
     """Django's LOGGING; `form` is `json` for machines or `console` for people."""
     return {
         "version": 1,

@@ -82,11 +82,9 @@ def answer_again(
     failure: barrier.NotProcessed,
 ) -> Answer:
     """Once more on a fresh connection if the kept one was dead; else 503, for nothing took effect."""
-    connection = connections[service.name]
     try:
-        # Rolling back on a dead connection already drops it.
-        if connection.connection is None or not connection.is_usable():
-            connection.close()
+        if failure.lost:
+            connections[service.name].close()
             return attempt(service, operation, call, forced)
     except barrier.NotProcessed as again:
         failure = again
@@ -103,7 +101,7 @@ def attempt(service: Service, operation: AnyOperation, call: Call, forced: Refus
     """Through the barrier if the call has a key, else as a question."""
     if isinstance(operation, Action | Compensation) and call.key:
         return barrier.perform(service.name, operation, call, forced)
-    with barrier.unprocessed():
+    with barrier.unprocessed(service.name):
         try:
             outcome = forced if forced is not None else ask(operation, call)
         except Refused as refused:
