@@ -1,14 +1,17 @@
 """Calls participants through Django's test client, as the engine would through HTTP."""
 
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from django.db import connections
 from django.test import Client
 
 CREDENTIAL = "a-credential-for-tests"
-ALIASES = ("inventory", "personnel", "transactions")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,24 @@ class Caller:
         raw = response.getvalue()
         document = json.loads(raw) if raw else {}
         return Said(response.status_code, document, raw, dict(response.headers))
+
+
+def at_once(number: int, call: Callable[[int], T]) -> list[T]:
+    """What `number` threads get that call at the same moment."""
+    barrier = threading.Barrier(number)
+    results: list[T] = []
+
+    def run(index: int) -> None:
+        barrier.wait(30)
+        try:
+            results.append(call(index))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == number
+    return results

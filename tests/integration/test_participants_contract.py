@@ -17,7 +17,7 @@ from pytest_django import Settings
 
 from participants.contract.barrier import lock_number
 from participants.inventory.models import Operation, Reservation, Stock
-from tests.participants import CREDENTIAL, Caller
+from tests.participants import CREDENTIAL, Caller, at_once
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "inventory", "personnel", "transactions"]),
@@ -331,7 +331,7 @@ def test_the_operation_is_kept_with_its_saga(caller: Caller) -> None:
 
 def test_same_key_twenty_times_at_once_takes_effect_once(caller: Caller) -> None:
     key = caller.key()
-    statuses = at_once(20, lambda: Caller().post("reserve-stock", ONE, key=key).status)
+    statuses = at_once(20, lambda number: Caller().post("reserve-stock", ONE, key=key).status)
     assert set(statuses) <= {200, 425}
     assert 200 in statuses
     assert reserved() == 2
@@ -340,10 +340,9 @@ def test_same_key_twenty_times_at_once_takes_effect_once(caller: Caller) -> None
 @pytest.mark.parametrize("_round", range(10))
 def test_action_and_compensation_at_once_leave_nothing(caller: Caller, _round: int) -> None:
     key, undo = caller.key(), caller.key()
-    calls = iter(["action", "undo"] * 4)
 
-    def call() -> int:
-        if next(calls) == "action":
+    def call(number: int) -> int:
+        if number % 2:
             return Caller().post("reserve-stock", ONE, key=key).status
         return Caller().post("release-stock", {}, key=undo, undoes=key).status
 
@@ -353,24 +352,3 @@ def test_action_and_compensation_at_once_leave_nothing(caller: Caller, _round: i
     assert reserved() == 0
     assert json.loads(caller.post("reserve-stock", ONE, key=key).raw)["status"] in {"failed", "success"}
     assert reserved() == 0
-
-
-def at_once(number: int, call: Any) -> list[int]:
-    """What `number` threads get that call at the same moment."""
-    barrier = threading.Barrier(number)
-    results: list[int] = []
-
-    def run() -> None:
-        barrier.wait(30)
-        try:
-            results.append(call())
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(results) == number
-    return results
