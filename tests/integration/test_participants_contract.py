@@ -20,7 +20,7 @@ from participants.inventory.models import Operation, Reservation, Stock
 from tests.participants import CREDENTIAL, Caller, at_once
 
 pytestmark = [
-    pytest.mark.django_db(transaction=True, databases=["default", "inventory", "personnel", "transactions"]),
+    pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.urls("participants.urls"),
 ]
 ONE = {"store_id": 1, "items": [{"product_id": 456, "quantity": 2}]}

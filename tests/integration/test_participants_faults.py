@@ -9,7 +9,7 @@ from participants.inventory.models import Fault, Stock
 from tests.participants import CREDENTIAL, Caller
 
 pytestmark = [
-    pytest.mark.django_db(transaction=True, databases=["default", "inventory", "personnel", "transactions"]),
+    pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.urls("participants.urls"),
 ]
 BASKET = {"store_id": 1, "items": [{"product_id": 456, "quantity": 2}]}

@@ -19,7 +19,7 @@ from participants.transactions.models import BalanceEntry, Customer, Transaction
 from tests.participants import CREDENTIAL, Caller, at_once
 
 pytestmark = [
-    pytest.mark.django_db(transaction=True, databases=["default", "inventory", "personnel", "transactions"]),
+    pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.urls("participants.urls"),
 ]
 BASKET = {"store_id": 1, "items": [{"product_id": 456, "quantity": 2}]}

@@ -1,0 +1,1 @@
+"""Customers' accounts, payments and refunds."""

@@ -1,0 +1,1 @@
+"""Replenishment requests and the central stock."""
