@@ -293,7 +293,7 @@ def _in_progress() -> Answer:
 def _mismatch(service: str, reason: str) -> Answer:
     # Nothing may stay: rows just inserted belong to a call that makes no sense.
     transaction.set_rollback(True, using=service)
-    return error(HTTPStatus.UNPROCESSABLE_ENTITY, "key_mismatch", reason)
+    return refusal(unprocessable("key_mismatch", reason))
 
 
 def _sql(service: str, statement: str) -> str:

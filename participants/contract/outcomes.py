@@ -2,7 +2,8 @@
 
 Success is `{"status": "success", "data": {...}}`, a business refusal is
 `{"status": "failed", "code": "...", "reason": "..."}` with 409 or 422, and everything that is
-neither is `{"status": "error", ...}`.
+neither is `{"status": "error", ...}`. The mismatch of a key has the shape of a refusal and the code
+`key_mismatch`, but nothing is stored: it is the caller's mistake.
 """
 
 from collections.abc import Mapping

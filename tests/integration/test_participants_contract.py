@@ -57,7 +57,7 @@ def test_another_body_under_the_key_is_a_mismatch_and_changes_nothing(caller: Ca
     caller.post("reserve-stock", ONE, key=key)
     other = caller.post("reserve-stock", {**ONE, "store_id": 2}, key=key)
     assert other.code == (422, "key_mismatch")
-    assert other.document["status"] == "error"
+    assert other.document["status"] == "failed"
     assert caller.status(key)["state"] == "completed"
     assert reserved() == 2
 
