@@ -22,7 +22,7 @@ SECRET_KEY = env.str("DJANGO_SECRET_KEY", "development-only-key-not-for-producti
 if not SECRET_KEY:
     raise ImproperlyConfigured("Set DJANGO_SECRET_KEY: DJANGO_DEBUG is off and there is no default then.")
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", ["*"] if DEBUG else [])
-CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
 
 PARTICIPANT_NAMES: tuple[str, ...] = tuple(
     path.parent.name for path in sorted((BASE_DIR / "participants").glob("*/apps.py"))

@@ -1,9 +1,14 @@
 """The one setting, `SAGAS`, with its defaults.
 
 SAGAS = {
-    "PARTICIPANTS": {name: {"url": "http://...", "credential": "..."}},
+    "PARTICIPANTS": {name: {"url": "http://...", "credential": "...",
+                            "max_concurrent": 0, "max_per_second": 0}},  # 0: no limit
     "RING_AFTER": how long a due step may wait for its message before a scan rings again,
     "LEASE_MARGIN": how much longer than its call's timeout a claim holds,
+    "TIME_SLICE": how long a worker goes on with one inline saga before others get their turn,
+    "BREAKER": {"failures": 5, "window": timedelta(seconds=60), "recovery": timedelta(seconds=30)},
+    "REDIS_URL": where circuits and limits are shared; default: Celery's broker,
+    "CALLBACK_URL": this API as participants reach it, for callbacks of slow operations,
 }
 """
 
@@ -18,12 +23,25 @@ from django.core.signals import setting_changed
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerRules:
+    """When a circuit opens: `failures` within `window`; it is probed after `recovery`."""
+
+    failures: int = 5
+    window: timedelta = timedelta(seconds=60)
+    recovery: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
 class Conf:
     """The setting as the engine reads it."""
 
-    participants: dict[str, dict[str, str]]
+    participants: dict[str, dict[str, Any]]
+    redis_url: str = ""
     ring_after: timedelta = timedelta(seconds=15)
     lease_margin: timedelta = timedelta(seconds=10)
+    time_slice: timedelta = timedelta(seconds=5)
+    breaker: BreakerRules = BreakerRules()
+    callback_url: str = ""
 
 
 @cache
@@ -43,7 +61,10 @@ def conf() -> Conf:
     for name, participant in given.get("PARTICIPANTS", {}).items():
         if not participant.get("url"):
             raise ImproperlyConfigured(f"SAGAS['PARTICIPANTS'][{name!r}] needs a 'url'")
-    return Conf(**{"participants": {}, **{key.lower(): value for key, value in given.items()}})
+    values: dict[str, Any] = {key.lower(): value for key, value in given.items()}
+    values["breaker"] = BreakerRules(**values.get("breaker", {}))
+    values.setdefault("redis_url", getattr(settings, "CELERY_BROKER_URL", "redis://127.0.0.1:6379/0"))
+    return Conf(**{"participants": {}, **values})
 
 
 def _forget(setting: str, **_: Any) -> None:

@@ -6,6 +6,7 @@ wrong one fails at import with the mend in the message.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -29,8 +30,10 @@ KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 def plain(value: Any) -> Any:
     """`value` as JSON types: decimals, dates and ids become strings, models become objects."""
     match value:
+        case Enum():
+            return plain(value.value)
         case None | bool() | int() | float() | str():
-            return value.value if isinstance(value, Enum) else value
+            return value
         case Decimal() | UUID():
             return str(value)
         case datetime() | date():
@@ -55,6 +58,46 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Returned by a step that waits: for a signal, for an approval, or for a time."""
+
+    kind: Literal["signal", "approval", "timer"]
+    name: str = ""
+    timeout: timedelta | None = None
+    until: datetime | None = None
+
+
+def signal(name: str, timeout: timedelta | None = None) -> Wait:
+    """Wait for `POST /api/v1/sagas/{id}/signals/{name}`; its data becomes the step's result."""
+    return Wait("signal", name, timeout)
+
+
+def approval(name: str = "approval", timeout: timedelta | None = None) -> Wait:
+    """Wait for an operator's yes (`{"approved": true, ...}` is the result) or no (a refusal)."""
+    return Wait("approval", name, timeout)
+
+
+def sleep(delay: timedelta) -> Wait:
+    """Wait for `delay`, of days if need be: a row with a time, no task and no countdown."""
+    return Wait("timer", timeout=delay)
+
+
+def until(moment: datetime) -> Wait:
+    """Wait until an aware datetime."""
+    if moment.tzinfo is None:
+        raise DefinitionError("until(): give an aware datetime, such as one with tzinfo=UTC")
+    return Wait("timer", until=moment)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Returned by a step that starts another saga and takes its result."""
+
+    type: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Participant:
     """A service by name; where it lives is configuration.
 
@@ -66,9 +109,7 @@ class Participant:
 
     def post(self, operation: str, /, **body: Any) -> Call:
         """A call with effects, its arguments as the JSON body."""
-        return Call(
-            self.name, "POST", f"/saga/{operation}", json.dumps(plain(body), separators=(",", ":"))
-        )
+        return Call(self.name, "POST", f"/saga/{operation}", json.dumps(plain(body), separators=(",", ":")))
 
     def get(self, operation: str, /, *ids: object, **query: Any) -> Call:
         """A call whose arguments are path segments and query parameters (those that are not None)."""
@@ -83,7 +124,8 @@ class Retry:
 
     `attempts` counts the first one. The delay before retry n is `base * factor**n`, at most
     `cap`, spread by `jitter` (a share of the delay) so that sagas which failed together do not
-    return together. `total` bounds the time since the step first began.
+    return together. `total` bounds the time since the step first began. `on` names the failures
+    that are retried: "transient" (provably not processed) and "unknown".
     """
 
     attempts: int = 3
@@ -92,19 +134,24 @@ class Retry:
     cap: timedelta = timedelta(seconds=60)
     jitter: float = 0.1
     total: timedelta | None = None
+    on: frozenset[str] = frozenset({"transient", "unknown"})
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise DefinitionError(f"Retry(attempts={self.attempts}): the first attempt counts, use 1 or more")
         if not 0 <= self.jitter <= 1:
             raise DefinitionError(f"Retry(jitter={self.jitter}): give a share between 0 and 1")
+        if not self.on <= {"transient", "unknown"}:
+            raise DefinitionError(f"Retry(on={set(self.on)}): only 'transient' and 'unknown' can be retried")
         if self.base < timedelta(0) or self.cap < timedelta(0) or self.factor < 1:
             raise DefinitionError("Retry: base and cap cannot be negative, factor is 1 or more")
 
     def delay(self, retry: int, seed: str) -> timedelta:
         """The pause before the `retry`-th repeat (1 is the first); `seed` fixes the jitter."""
         full = min(self.base * self.factor ** min(retry, 64), self.cap)
-        drawn = int.from_bytes(hashlib.blake2s(f"{seed}:{retry}".encode(), digest_size=4).digest(), "big") / 2**32
+        drawn = (
+            int.from_bytes(hashlib.blake2s(f"{seed}:{retry}".encode(), digest_size=4).digest(), "big") / 2**32
+        )
         return full * (1 + self.jitter * (2 * drawn - 1))
 
 
@@ -113,7 +160,10 @@ CALL_TIMEOUT = timedelta(seconds=30)
 
 
 class Fallback(Enum):
-    """What becomes of a step that was given up, or whose participant's circuit is open."""
+    """What becomes of a step that was given up, or whose participant's circuit is open.
+
+    Undeclared, a given-up step compensates the saga and an open circuit defers the step.
+    """
 
     COMPENSATE = "compensate"
     SKIP = "skip"
@@ -176,6 +226,7 @@ class SagaView:
 
 
 Action = Callable[[Any, SagaView], Any]
+Declared = TypeVar("Declared", bound=Action)
 Condition = Callable[[SagaView], bool]
 
 
@@ -205,18 +256,19 @@ class Step:
     timeout: timedelta
     pivot: bool = False
     when: Condition | None = None
-    fallback: Fallback | Cached = Fallback.COMPENSATE
+    fallback: Fallback | Cached | None = None
     group: str = ""
+    wait_limit: timedelta | None = None
     undo: Compensation | None = None
     position: int = -1
     stage: int = -1
 
     @overload
-    def compensation(self, function: Action) -> Action: ...
+    def compensation(self, function: Declared) -> Declared: ...
     @overload
     def compensation(
         self, *, name: str | None = None, retry: Retry = ..., timeout: timedelta = ...
-    ) -> Callable[[Action], Action]: ...
+    ) -> Callable[[Declared], Declared]: ...
 
     def compensation(
         self,
@@ -225,7 +277,7 @@ class Step:
         name: str | None = None,
         retry: Retry = PATIENT,
         timeout: timedelta = CALL_TIMEOUT,
-    ) -> Action | Callable[[Action], Action]:
+    ) -> Any:
         """Declare the function below as the inverse of this step."""
 
         def declare(inverse: Action) -> Action:
@@ -242,6 +294,22 @@ def kebab(name: str) -> str:
     return name.strip("_").replace("_", "-")
 
 
+@overload
+def step(function: Action) -> Step: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry = ...,
+    timeout: timedelta = ...,
+    pivot: bool = False,
+    when: Condition | None = None,
+    fallback: Fallback | Cached | None = None,
+    group: str = "",
+    wait_limit: timedelta | None = None,
+) -> Callable[[Action], Step]: ...
+
+
 def step(
     function: Action | None = None,
     *,
@@ -250,13 +318,15 @@ def step(
     timeout: timedelta = CALL_TIMEOUT,
     pivot: bool = False,
     when: Condition | None = None,
-    fallback: Fallback | Cached = Fallback.COMPENSATE,
+    fallback: Fallback | Cached | None = None,
     group: str = "",
-) -> Any:
+    wait_limit: timedelta | None = None,
+) -> Step | Callable[[Action], Step]:
     """Declare the method below as the next step of the saga; its name in kebab-case is the step's.
 
     `timeout` bounds one call. `when` is asked as the step falls due; if it says no, the step is
     skipped. A `pivot` is the point of no return. `fallback` says what a failure means.
+    `wait_limit` bounds the wait for a participant's callback or a child saga's end.
     """
 
     def declare(action: Action) -> Step:
@@ -270,6 +340,7 @@ def step(
             when=when,
             fallback=fallback,
             group=group,
+            wait_limit=wait_limit,
         )
 
     return declare if function is None else declare(function)
@@ -281,7 +352,7 @@ class parallel:  # noqa: N801  reads as a keyword where it is used
 
     name: str
 
-    def step(self, **options: Any) -> Any:
+    def step(self, **options: Any) -> Callable[[Action], Step]:
         """Like `step`, as a member of this group."""
         return step(group=self.name, **options)
 
@@ -293,14 +364,21 @@ class SagaInput(BaseModel):
 
 
 class SagaDefinition:
-    """Base of all sagas. Subclasses give `type`, `version`, `Input` and steps in order of execution."""
+    """Base of all sagas. Subclasses give `type`, `version`, `Input` and steps in order of execution.
+
+    `deadline` bounds the way forward; it is extended `extensions` times before the saga turns.
+    `execution="inline"` lets a worker go on with the next due step instead of sending a message.
+    `lock` names what the saga excludes others from: `lock = lambda i: f"order:{i.order_id}"`.
+    """
 
     type: ClassVar[str]
     version: ClassVar[int] = 1
-    Input: ClassVar[type[BaseModel]] = SagaInput
+    Input: ClassVar[builtins.type[BaseModel]] = SagaInput
     deadline: ClassVar[timedelta] = timedelta(minutes=5)
     extensions: ClassVar[int] = 1
     execution: ClassVar[Literal["chain", "inline"]] = "chain"
+    lock: ClassVar[Callable[[Any], str] | None] = None
+    lock_conflict: ClassVar[Literal["wait", "refuse"]] = "wait"
     steps: ClassVar[tuple[Step, ...]] = ()
 
     def __init_subclass__(cls, abstract: bool = False, register: bool = True, **options: Any) -> None:
@@ -315,6 +393,11 @@ class SagaDefinition:
     def result(self, saga: SagaView) -> dict[str, Any]:
         """The saga's result once every step is done: the business ids its caller asked for."""
         return {}
+
+    def lock_key(self, parsed: Any) -> str | None:
+        """The semantic lock of a saga with this input; None if it takes none."""
+        lock = self.__class__.lock  # from the class: a plain function, not bound to the definition
+        return None if lock is None else str(lock(parsed))
 
     def by_name(self, name: str) -> Step:
         """The step of that name.

@@ -16,17 +16,23 @@ from django.db import transaction
 from kombu.exceptions import OperationalError
 
 from sagas.definition import SagaDefinition, registry
-from sagas.transitions import SagaState
+from sagas.state import FINISHED, SagaState
 
 log = structlog.get_logger(__name__)
 
 STEP_TASK = "sagas.step"
 COMPENSATE_TASK = "sagas.compensate"
+WAKE_TASK = "sagas.wake"
+UNLOCK_TASK = "sagas.unlocked"
 
 
 def ring(state: SagaState, due: Sequence[int], now: datetime) -> None:
-    """Send one chain for every due position, when the surrounding transaction (if any) commits."""
-    if not due:
+    """Send one chain for every due position, when the surrounding transaction (if any) commits.
+
+    The end of a saga is also told to its parent, and to who waits for its lock.
+    """
+    ended = state.status in FINISHED and (state.parent_id is not None or state.lock_key is not None)
+    if not due and not ended:
         return
     if transaction.get_connection().in_atomic_block:
         transaction.on_commit(lambda: _send(state, due, now), robust=True)
@@ -35,15 +41,22 @@ def ring(state: SagaState, due: Sequence[int], now: datetime) -> None:
 
 
 def _send(state: SagaState, due: Sequence[int], now: datetime) -> None:
-    definition = registry.get(state.type, state.version)
-    for position in due:
-        due_at = state.steps[position].due_at
-        wait = max((due_at - now) if due_at is not None else timedelta(0), timedelta(0))
-        try:
-            chain_from(definition, state, position).apply_async(countdown=wait.total_seconds() or None)
-        except (OperationalError, OSError) as error:
-            log.warning("broker unreachable, the recovery scan will ring", saga=str(state.id), error=str(error))
-            return
+    try:
+        for position in due:
+            due_at = state.steps[position].due_at
+            wait = max((due_at - now) if due_at is not None else timedelta(0), timedelta(0))
+            definition = registry.get(state.type, state.version)
+            message = chain_from(definition, state, position)
+            if wait:
+                message.apply_async(countdown=wait.total_seconds())
+            else:
+                message.apply_async()
+        if state.status in FINISHED and state.parent_id is not None:
+            current_app.signature(WAKE_TASK, args=(str(state.parent_id),)).apply_async()
+        if state.status in FINISHED and state.lock_key is not None:
+            current_app.signature(UNLOCK_TASK, args=(state.lock_key,)).apply_async()
+    except (OperationalError, OSError) as error:
+        log.warning("broker unreachable, the recovery scan will ring", saga=str(state.id), error=str(error))
 
 
 def chain_from(definition: SagaDefinition, state: SagaState, position: int) -> Signature:

@@ -23,37 +23,35 @@ from django.db import IntegrityError, OperationalError, connection
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
-from sagas import interventions, logs, metrics, remote
+from sagas import interventions, logs, metrics
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, plain, registry
-from sagas.errors import Contended, IdempotencyConflict, SagaNotFound
-from sagas.transitions import (
+from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
+from sagas.interventions import Wish
+from sagas.state import (
     ACTIVE,
+    FINISHED,
+    CachedResult,
     Decision,
     Done,
     Effect,
     Entry,
     Event,
-    LeaseExpired,
+    LockGranted,
     Nothing,
     Outcome,
-    Overdue,
     Recorded,
     Refused,
-    Rung,
+    Resolved,
     SagaState,
+    Signalled,
     Status,
     StepState,
     StepStatus,
-    Unknown,
-    begin,
-    claimed,
-    decide,
-    idempotency_key,
-    wake_at,
 )
+from sagas.transitions import begin, claim_next, claimed, decide, resume_at, wake_at
 
-TRIES = 20
+TRIES = 50
 
 # --- Statements ---------------------------------------------------------------------------------------
 # In SQL because each transition must be one round trip and one snapshot; column lists come from the
@@ -62,7 +60,7 @@ TRIES = 20
 STEP_TYPES = {
     "status": "text", "effect": "text", "generation": "int", "attempts": "int", "crashes": "int",
     "forgiven": "int", "sequence": "int", "due_at": "timestamptz", "lease_until": "timestamptz",
-    "request": "jsonb", "result": "jsonb", "error": "jsonb", "started_at": "timestamptz",
+    "request": "jsonb", "wait": "jsonb", "result": "jsonb", "error": "jsonb", "started_at": "timestamptz",
     "finished_at": "timestamptz", "undo_generation": "int", "undo_attempts": "int", "undo_crashes": "int",
     "undo_forgiven": "int", "undo_request": "jsonb", "undo_error": "jsonb",
     "undo_started_at": "timestamptz", "undo_finished_at": "timestamptz",
@@ -87,8 +85,9 @@ INSERT = f"""
 WITH saga AS (
     INSERT INTO sagas_saga (id, type, version, status, epoch, rev, sequence, rings, extensions, data,
         result, error, correlation_id, owner_id, idempotency_key, fingerprint, created_at, started_at,
-        finished_at, deadline_at, wake_at)
-    VALUES (%s, %s, %s, %s, 0, 0, 0, 0, 0, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        finished_at, deadline_at, wake_at, resume_at, waiting_since, mailbox, parent_id, lock_key)
+    VALUES (%s, %s, %s, %s, 0, 0, 0, 0, 0, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s, %s, %s, %s,
+            %s, %s, %s, '[]', %s, %s)
     ON CONFLICT DO NOTHING
     RETURNING id, epoch
 ), steps AS (
@@ -102,15 +101,18 @@ APPLY = f"""
 WITH saga AS (
     UPDATE sagas_saga SET status = %s, epoch = %s, rev = %s, sequence = %s, rings = %s, extensions = %s,
         result = %s::jsonb, error = %s::jsonb, paused_at = %s, started_at = %s, finished_at = %s,
-        deadline_at = %s, wake_at = %s
+        deadline_at = %s, wake_at = %s, resume_at = %s, waiting_since = %s, mailbox = %s::jsonb,
+        retreat_to = %s
     WHERE id = %s AND rev = %s
     RETURNING id, epoch
 ), steps AS (
     UPDATE sagas_sagastep t SET {", ".join(f"{c} = x.{c}" for c in STEP_TYPES)}
     FROM saga, jsonb_to_recordset(%s::jsonb) AS x({_RECORDSET})
     WHERE t.saga_id = saga.id AND t.position = x.position
-), audit AS ({_AUDIT})
-SELECT clock_timestamp(), (SELECT count(*) FROM saga)"""  # noqa: S608
+), audit AS ({_AUDIT})"""  # noqa: S608
+APPLIED = "\nSELECT clock_timestamp(), (SELECT count(*) FROM saga)"
+# A lock never outlives its saga: it goes in the statement that ends the saga.
+UNLOCK = "\n, unlocked AS (DELETE FROM sagas_sagalock k USING saga WHERE k.saga_id = saga.id)"
 
 # Everything the decision after the call needs comes back with the claim. `seen` is the revision in the
 # statement's snapshot: if the lock was waited for, it is older than the locked row's, and so are the
@@ -166,6 +168,15 @@ WHERE id IN (
     ORDER BY {due} LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id"""
 
+TAKE_WAITING = """
+UPDATE sagas_saga SET resume_at = clock_timestamp() + make_interval(secs => %s)
+WHERE id IN (
+    SELECT id FROM sagas_saga
+    WHERE status = 'waiting' AND resume_at <= clock_timestamp() AND paused_at IS NULL
+      AND (type, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+    ORDER BY resume_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING id"""
+
 
 class Clock:
     """The database's clock as last heard, carried on by the monotonic one."""
@@ -189,12 +200,13 @@ class Clock:
 clock = Clock()
 
 
-def _query(sql: str, params: Sequence[Any]) -> list[Any]:
+def _query(sql: str, params: Sequence[Any] | dict[str, Any]) -> list[Any]:
     """Run one statement; a broken connection is closed, so that the next statement opens a new one."""
     try:
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
-            return cursor.fetchall()
+            rows: list[Any] = cursor.fetchall()
+            return rows
     except (OperationalError, InterfaceError):
         if not connection.in_atomic_block:
             connection.close()
@@ -222,19 +234,25 @@ def _time(value: str | None) -> datetime | None:
 
 
 _STEP_TIMES = frozenset(name for name, kind in STEP_TYPES.items() if kind == "timestamptz")
-_SAGA_TIMES = frozenset({"paused_at", "created_at", "started_at", "finished_at", "deadline_at"})
+_SAGA_TIMES = frozenset(
+    {"paused_at", "created_at", "started_at", "finished_at", "deadline_at", "waiting_since"}
+)
 
 
 def _state(saga: str, steps: str) -> SagaState:
     rows = []
     for values in json.loads(steps):
-        row = {n: _time(v) if n in _STEP_TIMES else v for n, v in zip(STEP_FIELDS, values, strict=True)}
+        row: dict[str, Any] = dict(zip(STEP_FIELDS, values, strict=True))
+        for name in _STEP_TIMES:
+            row[name] = _time(row[name])
         row["status"], row["effect"] = StepStatus(row["status"]), Effect(row["effect"])
         rows.append(StepState(**row))
-    known = {
-        n: _time(v) if n in _SAGA_TIMES else v for n, v in zip(SAGA_FIELDS, json.loads(saga), strict=True)
-    }
+    known: dict[str, Any] = dict(zip(SAGA_FIELDS, json.loads(saga), strict=True))
+    for name in _SAGA_TIMES:
+        known[name] = _time(known[name])
     known["id"], known["status"] = UUID(known["id"]), Status(known["status"])
+    known["parent_id"] = UUID(known["parent_id"]) if known["parent_id"] else None
+    known["mailbox"] = tuple(known["mailbox"])
     return SagaState(**known, steps=tuple(rows))
 
 
@@ -276,6 +294,7 @@ def start(
     correlation_id: str | None = None,
     execute: bool = True,
     version: int | None = None,
+    parent: SagaState | None = None,
 ) -> Started:
     """Store a new saga in one statement; the caller rings for it (`dispatch.ring`) after commit.
 
@@ -285,40 +304,64 @@ def start(
         UnknownSagaType: no such definition.
         InvalidInput: `data` does not fit it.
         IdempotencyConflict: the key was used with another request.
+        LockHeld: another saga holds its lock, and the definition refuses to wait for it.
     """
     definition = registry.latest(saga_type) if version is None else registry.get(saga_type, version)
-    clean = plain(definition.parse(data))
+    parsed = definition.parse(data)
+    clean = plain(parsed)
     saga_id = uuid7()
-    print_ = hashlib.sha256(
-        json.dumps([saga_type, clean, execute], sort_keys=True).encode()
-    ).hexdigest()
+    key = definition.lock_key(parsed)
+    if key is not None and parent is not None and _root_holds(parent, key):
+        key = None  # re-entrant within one root saga (rule 18)
     decision = begin(
-        definition, saga_id, clean, correlation_id or str(saga_id), clock.now(),
-        execute=execute, entry=Entry("saga_started", actor=actor),
-    )  # fmt: skip
-    if _insert(decision, owner_id, idempotency_key, print_):
-        metrics.started(saga_type)
-        logs.saga("saga started", decision.state)
-        return Started(decision.state)
-    # A concurrent start with this key may have been invisible to that statement: look in a second one.
-    rows = _query(
-        "SELECT id, fingerprint FROM sagas_saga WHERE idempotency_key = %s AND owner_id IS NOT DISTINCT FROM %s::int",
-        (idempotency_key, owner_id),
+        definition,
+        saga_id,
+        clean,
+        correlation_id or str(saga_id),
+        clock.now(),
+        entry=Entry("saga_started", actor=actor),
+        execute=execute,
+        lock_key=key,
+        parent_id=parent.id if parent is not None else None,
     )
-    if rows[0][1] != print_:
-        raise IdempotencyConflict(f"the idempotency key {idempotency_key!r} was used with another request")
-    return Started(load(rows[0][0]), repeated=True)
+    asked = json.dumps([saga_type, clean, execute], sort_keys=True).encode()
+    fingerprint = hashlib.sha256(asked).hexdigest()
+    if key is not None and definition.lock_conflict == "refuse":
+        _refuse_if_held(key, idempotency_key, owner_id)
+    if not _insert(decision, owner_id, idempotency_key, fingerprint):
+        return _started_before(owner_id, idempotency_key, fingerprint)
+    metrics.started(saga_type)
+    logs.saga("saga started", decision.state)
+    if key is not None:
+        return Started(_take_lock(decision.state))
+    return Started(decision.state)
 
 
-def _insert(decision: Decision, owner_id: int | None, key: str | None, print_: str) -> bool:
+def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerprint: str) -> bool:
     s = decision.state
-    rows = _query(INSERT, (
-        s.id, s.type, s.version, s.status, _json(s.data), _json(s.result), _json(s.error), s.correlation_id,
-        owner_id, key, print_, s.created_at, s.started_at, s.finished_at, s.deadline_at,
-        wake_at(s, conf().ring_after), _steps_param(s.steps), _audit_param(decision.audit),
-    ))  # fmt: skip
+    rows = _query(
+        INSERT,
+        (
+            *(s.id, s.type, s.version, s.status, _json(s.data), _json(s.result), _json(s.error)),
+            *(s.correlation_id, owner_id, key, fingerprint, s.created_at, s.started_at, s.finished_at),
+            *(s.deadline_at, wake_at(s, conf().ring_after), resume_at(s), s.waiting_since),
+            *(s.parent_id, s.lock_key, _steps_param(s.steps), _audit_param(decision.audit)),
+        ),
+    )
     clock.hear(rows[0][0])
     return bool(rows[0][1])
+
+
+def _started_before(owner_id: int | None, key: str | None, fingerprint: str) -> Started:
+    """A concurrent start with this key may have been invisible to that statement: look in a second."""
+    rows = _query(
+        "SELECT id, fingerprint FROM sagas_saga"
+        " WHERE idempotency_key = %s AND owner_id IS NOT DISTINCT FROM %s::int",
+        (key, owner_id),
+    )
+    if rows[0][1] != fingerprint:
+        raise IdempotencyConflict(f"the idempotency key {key!r} was used with another request")
+    return Started(load(rows[0][0]), repeated=True)
 
 
 # --- Applying decisions ------------------------------------------------------------------------------
@@ -327,12 +370,16 @@ def _insert(decision: Decision, owner_id: int | None, key: str | None, print_: s
 def apply(decision: Decision) -> bool:
     """Make a decision true; False if the saga is no longer at the revision it was made for."""
     s = decision.state
-    rows = _query(APPLY, (
-        s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions, _json(s.result), _json(s.error),
-        s.paused_at, s.started_at, s.finished_at, s.deadline_at, wake_at(s, conf().ring_after),
-        s.id, decision.guard,
-        _steps_param([s.steps[p] for p in decision.changed]), _audit_param(decision.audit),
-    ))  # fmt: skip
+    ends = s.lock_key is not None and s.status in FINISHED
+    rows = _query(
+        APPLY + (UNLOCK if ends else "") + APPLIED,
+        (
+            *(s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions, _json(s.result), _json(s.error)),
+            *(s.paused_at, s.started_at, s.finished_at, s.deadline_at, wake_at(s, conf().ring_after)),
+            *(resume_at(s), s.waiting_since, _json(s.mailbox), s.retreat_to, s.id, decision.guard),
+            *(_steps_param([s.steps[p] for p in decision.changed]), _audit_param(decision.audit)),
+        ),
+    )
     clock.hear(rows[0][0])
     return bool(rows[0][1])
 
@@ -358,15 +405,23 @@ def _settle(state: SagaState, decider: Decider) -> Decision | Nothing:
     raise Contended(f"saga {state.id} changed {TRIES} times while it was being decided on; try again")
 
 
+def happened(state: SagaState, event: Event) -> SagaState:
+    """Tell a saga what a scan, a participant or the outside has to say; answers what is true then."""
+    definition = registry.get(state.type, state.version)
+    settled = _settle(state, lambda known, now: decide(definition, known, event, now))
+    return settled.state if isinstance(settled, Decision) else load(state.id)
+
+
 # --- Working ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a worker's attempt came to: the saga as it stands, and what is due next because of it."""
+    """Where a saga stands after a move: what is due because of it, and what was claimed with it."""
 
     state: SagaState | None
     due: tuple[int, ...] = ()
+    claimed: int | None = None
 
 
 def claim(saga_id: UUID, position: int, epoch: int, lease: timedelta) -> SagaState | None:
@@ -382,55 +437,44 @@ def claim(saga_id: UUID, position: int, epoch: int, lease: timedelta) -> SagaSta
     return claimed(before, position, now, lease)
 
 
-def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int) -> Progress:
-    """Claim one step, act, record: the work of one message, in either direction."""
-    declared = definition.steps[position]
-    timeout = max(declared.timeout, declared.undo.timeout if declared.undo else timedelta(0))
-    began = time.monotonic()
-    state = claim(saga_id, position, epoch, timeout + conf().lease_margin)
-    if state is None:
-        return Progress(None)
-    outcome = act(definition, state, position)
-    metrics.called(state, position, time.monotonic() - began)
-    return record(definition, state, position, outcome)
+def record(
+    definition: SagaDefinition,
+    state: SagaState,
+    position: int,
+    outcome: Outcome,
+    *,
+    cached: CachedResult | None = None,
+    go_on: bool = False,
+) -> Progress:
+    """Write down what became of a claimed attempt, and what follows (rule 6).
 
-
-def act(definition: SagaDefinition, state: SagaState, position: int) -> Outcome:
-    """Send the claimed step's stored request; no transaction is open (rule 5)."""
-    declared, step = definition.steps[position], state.steps[position]
-    backward = state.backward
-    request = step.undo_request if backward else step.request
-    assert request is not None
-    if "value" in request:
-        return Done(request["value"])
-    undo = declared.undo if backward else None
-    envelope = remote.Envelope(
-        saga_id=state.id,
-        step=undo.name if undo else declared.name,
-        key=idempotency_key(state.id, step, backward=backward),
-        correlation_id=state.correlation_id,
-        timeout=undo.timeout if undo else declared.timeout,
-        compensates=idempotency_key(state.id, step, backward=False) if backward else None,
-    )
-    return remote.perform(request, envelope)
-
-
-def record(definition: SagaDefinition, state: SagaState, position: int, outcome: Outcome) -> Progress:
-    """Write down what became of a claimed attempt, and what follows (rule 6)."""
+    With `go_on` the same statement claims the step that is due next, if one is (inline mode).
+    """
     step, backward = state.steps[position], state.backward
     attempt, generation = (
         (step.undo_attempts, step.undo_generation) if backward else (step.attempts, step.generation)
     )
-    event = Recorded(position, backward, generation, attempt, outcome)
+    event = Recorded(position, backward, generation, attempt, outcome, cached)
+    taken: list[int | None] = [None]
+
+    def decider(known: SagaState, now: datetime) -> Decision | Nothing:
+        decision = decide(definition, known, event, now)
+        taken[0] = None
+        if go_on and isinstance(decision, Decision):
+            decision, taken[0] = claim_next(definition, decision, now, conf().lease_margin)
+        return decision
+
     try:
-        decision = _settle(state, lambda known, now: decide(definition, known, event, now))
+        settled = _settle(state, decider)
     except (OperationalError, InterfaceError):
         # The commit's answer was lost, or the server restarts: read back by attempt, never write blind.
-        decision = _settle(load(state.id), lambda known, now: decide(definition, known, event, now))
-    if isinstance(decision, Nothing):
+        # If it had been written with a claim, nobody works on that; its lease ends and a scan rings.
+        go_on = False
+        settled = _settle(load(state.id), decider)
+    if isinstance(settled, Nothing):
         fresh = load(state.id)
         return Progress(fresh, due_positions(fresh) if fresh.epoch == state.epoch else ())
-    return Progress(decision.state, decision.due)
+    return Progress(settled.state, settled.due, taken[0])
 
 
 def due_positions(state: SagaState) -> tuple[int, ...]:
@@ -443,49 +487,53 @@ def due_positions(state: SagaState) -> tuple[int, ...]:
 # --- What people decide ---------------------------------------------------------------------------
 
 
-def execute(saga_id: UUID, *, actor: str, reason: str = "", request_id: str | None = None) -> Progress:
-    """Start a saga that was created with `execute=False`; otherwise answer its state."""
-    return _intervene(saga_id, interventions.execute, "execute", actor, reason, request_id)
-
-
-def compensate(saga_id: UUID, *, actor: str, reason: str, request_id: str | None = None) -> Progress:
-    """Undo a running, parked or completed saga.
-
-    Raises:
-        SagaNotFound: there is none.
-        NotAllowed: its state forbids it (past its pivot, nothing to undo).
-    """
-    return _intervene(saga_id, interventions.compensate, "compensate", actor, reason, request_id)
-
-
-def retry(saga_id: UUID, *, actor: str, reason: str, request_id: str | None = None) -> Progress:
-    """Let a saga go on that failed, is parked, or waits for its next attempt.
-
-    Raises:
-        SagaNotFound: there is none.
-        NotAllowed: its state forbids it.
-    """
-    return _intervene(saga_id, interventions.retry, "retry", actor, reason, request_id)
-
-
-Intervention = Callable[[SagaDefinition, SagaState, Entry, datetime], Decision | Nothing]
-
-
-def _intervene(
-    saga_id: UUID, verb: Intervention, kind: str, actor: str, reason: str, request_id: str | None
+def intervene(
+    saga_id: UUID,
+    verb: str,
+    *,
+    actor: str,
+    reason: str = "",
+    request_id: str | None = None,
+    wish: Wish = Wish(),  # noqa: B008  frozen
 ) -> Progress:
+    """One wish of a person (`interventions.VERBS`), written with who and why; a repeat is harmless.
+
+    Raises:
+        SagaNotFound: there is none.
+        NotAllowed: its state forbids it; the message says what would be allowed.
+    """
     state = load(saga_id)
     if request_id is not None and _asked_before(saga_id, request_id):
         return Progress(state)
+    _mind_the_parent(state, verb)
+    if verb in ("compensate", "retry") and state.lock_key is not None and state.status in FINISHED:
+        _take_lock_again(state)
     definition = registry.get(state.type, state.version)
-    who = interventions.entry(kind, actor, reason, request_id)
+    who = Entry(verb, actor=actor, reason=reason, request_id=request_id)
     try:
-        decision = _settle(state, lambda known, now: verb(definition, known, who, now))
+        settled = _settle(
+            state, lambda known, now: interventions.intervene(definition, known, verb, wish, who, now)
+        )
     except IntegrityError:  # the same request id, committed a moment ago by another
         return Progress(load(saga_id))
-    if isinstance(decision, Nothing):
+    if isinstance(settled, Nothing):
         return Progress(load(saga_id))
-    return Progress(decision.state, due_positions(decision.state))
+    return Progress(settled.state, due_positions(settled.state))
+
+
+def execute(saga_id: UUID, *, actor: str, reason: str = "", request_id: str | None = None) -> Progress:
+    """Start a saga that was created with `execute=False`; otherwise answer its state."""
+    return intervene(saga_id, "execute", actor=actor, reason=reason, request_id=request_id)
+
+
+def compensate(saga_id: UUID, *, actor: str, reason: str, request_id: str | None = None) -> Progress:
+    """Undo a running, parked or completed saga; see `intervene`."""
+    return intervene(saga_id, "compensate", actor=actor, reason=reason, request_id=request_id)
+
+
+def retry(saga_id: UUID, *, actor: str, reason: str, request_id: str | None = None) -> Progress:
+    """Let a saga go on that failed, is parked, or waits for its next attempt; see `intervene`."""
+    return intervene(saga_id, "retry", actor=actor, reason=reason, request_id=request_id)
 
 
 def _asked_before(saga_id: UUID, request_id: str) -> bool:
@@ -493,7 +541,148 @@ def _asked_before(saga_id: UUID, request_id: str) -> bool:
     return bool(_query(sql, (saga_id, request_id)))
 
 
-# --- What scans decide --------------------------------------------------------------------------------
+PARENTS_ACTOR = "parent saga"
+
+
+def _mind_the_parent(state: SagaState, verb: str) -> None:
+    """A child is undone or run again by its parent only, which relies on its outcome (rule 18)."""
+    ends = verb == "compensate" or (verb == "retry" and state.status in FINISHED)
+    if state.parent_id is not None and ends:
+        raise NotAllowed(f"this saga is a child; ask for {verb} of its parent {state.parent_id}")
+
+
+def child_of(key: str) -> SagaState | None:
+    """The child saga that was started under this key; None if it never was."""
+    rows = _query("SELECT id FROM sagas_saga WHERE idempotency_key = %s AND owner_id IS NULL", (key,))
+    return load(rows[0][0]) if rows else None
+
+
+def undo_child(state: SagaState, request_id: str) -> Progress:
+    """Compensate a child on behalf of its parent; repeating it is harmless.
+
+    Raises:
+        NotAllowed: the child cannot be undone any more.
+    """
+    definition = registry.get(state.type, state.version)
+    who = Entry("compensate", actor=PARENTS_ACTOR, reason="the parent is undone", request_id=request_id)
+    if _asked_before(state.id, request_id):
+        return Progress(state)
+    settled = _settle(
+        state, lambda known, now: interventions.intervene(definition, known, "compensate", Wish(), who, now)
+    )
+    after = settled.state if isinstance(settled, Decision) else load(state.id)
+    return Progress(after, due_positions(after))
+
+
+# --- What the outside says (rule 17) ----------------------------------------------------------------
+
+
+def signal(saga_id: UUID, name: str, data: Any, *, signal_id: str, actor: str = "") -> Progress:
+    """Deliver a signal; under the same id it counts once.
+
+    Raises:
+        SagaNotFound: there is none.
+        NotAllowed: the saga has ended or is being undone, or its mailbox is full.
+    """
+    state = load(saga_id)
+    if _asked_before(saga_id, f"signal:{signal_id}"):
+        return Progress(state)
+    return _told(state, Signalled(signal_id, name, data, actor))
+
+
+def resolved(saga_id: UUID, position: int, generation: int, outcome: Done | Refused) -> Progress:
+    """A slow participant calls back with what became of a step; a late word changes nothing.
+
+    Raises:
+        SagaNotFound: there is none.
+        NotAllowed: the step no longer waits for this.
+    """
+    return _told(load(saga_id), Resolved(position, generation, outcome))
+
+
+def _told(state: SagaState, event: Signalled | Resolved) -> Progress:
+    definition = registry.get(state.type, state.version)
+    try:
+        settled = _settle(state, lambda known, now: decide(definition, known, event, now))
+    except IntegrityError:  # the same signal, committed a moment ago by another
+        return Progress(load(state.id))
+    if isinstance(settled, Nothing):
+        raise NotAllowed(settled.reason)
+    return Progress(settled.state, due_positions(settled.state))
+
+
+# --- Locks (rule 18) ------------------------------------------------------------------------------------
+
+
+def _refuse_if_held(key: str, idempotency_key: str | None, owner_id: int | None) -> None:
+    rows = _query("SELECT saga_id FROM sagas_sagalock WHERE key = %s AND held", (key,))
+    if not rows:
+        return
+    if idempotency_key is not None and _query(
+        "SELECT 1 FROM sagas_saga WHERE idempotency_key = %s AND owner_id IS NOT DISTINCT FROM %s::int",
+        (idempotency_key, owner_id),
+    ):
+        return
+    raise LockHeld(f"{key!r} is locked by saga {rows[0][0]}; try again when it has ended")
+
+
+def _root_holds(parent: SagaState, key: str) -> bool:
+    """Whether `parent` or one of its ancestors is the saga that holds `key`."""
+    sql = """
+        WITH RECURSIVE up AS (
+            SELECT id, parent_id FROM sagas_saga WHERE id = %s
+            UNION ALL SELECT s.id, s.parent_id FROM sagas_saga s JOIN up ON s.id = up.parent_id)
+        SELECT 1 FROM sagas_sagalock k JOIN up ON k.saga_id = up.id WHERE k.key = %s"""
+    return bool(_query(sql, (parent.id, key)))
+
+
+def _take_lock(state: SagaState) -> SagaState:
+    """Queue for the saga's lock and start at once if it is free."""
+    _query(
+        """INSERT INTO sagas_sagalock (key, saga_id, held, since) VALUES (%s, %s, false, clock_timestamp())
+           ON CONFLICT DO NOTHING RETURNING 1""",
+        (state.lock_key, state.id),
+    )
+    return grant_lock(state)
+
+
+def grant_lock(state: SagaState) -> SagaState:
+    """Let a waiting saga begin if its lock is free and it is the first in the queue, or holds it."""
+    sql = """
+        UPDATE sagas_sagalock SET held = true WHERE saga_id = %(saga)s AND (held OR
+            id = (SELECT min(id) FROM sagas_sagalock WHERE key = %(key)s)
+        ) RETURNING 1"""
+    try:
+        rows = _query(sql, {"saga": state.id, "key": state.lock_key})
+    except IntegrityError:  # another was granted it in this very moment
+        rows = []
+    return happened(state, LockGranted()) if rows else state
+
+
+def first_in_line(key: str) -> UUID | None:
+    """The saga at the head of a lock's queue."""
+    rows = _query("SELECT saga_id FROM sagas_sagalock WHERE key = %s ORDER BY id LIMIT 1", (key,))
+    return rows[0][0] if rows else None
+
+
+def _take_lock_again(state: SagaState) -> None:
+    """Before a finished saga is undone or run again, others must be kept out as before.
+
+    Raises:
+        NotAllowed: another saga has the lock now.
+    """
+    try:
+        _query(
+            """INSERT INTO sagas_sagalock (key, saga_id, held, since) VALUES (%s, %s, true, clock_timestamp())
+               ON CONFLICT (saga_id) DO UPDATE SET held = true RETURNING 1""",
+            (state.lock_key, state.id),
+        )
+    except IntegrityError:
+        holder = first_in_line(state.lock_key or "")
+        raise NotAllowed(f"its lock {state.lock_key!r} is held by saga {holder}; wait for that one") from None
+
+
+# --- What scans need ------------------------------------------------------------------------------------
 
 
 def take_interrupted(limit: int) -> list[UUID]:
@@ -506,47 +695,61 @@ def take_overdue(limit: int) -> list[UUID]:
     return _take("deadline_at", [Status.PENDING, Status.IN_PROGRESS], limit)
 
 
+def take_waiting(limit: int) -> list[UUID]:
+    """Up to `limit` waiting sagas whose time to be looked at has come, taken likewise."""
+    types, versions = _served()
+    rows = _query(TAKE_WAITING, (conf().ring_after.total_seconds(), types, versions, limit))
+    return [row[0] for row in rows]
+
+
 def _take(column: str, statuses: Sequence[Status], limit: int) -> list[UUID]:
-    served = sorted(registry.by_key)
+    types, versions = _served()
     hold = conf().ring_after.total_seconds()
-    types, versions = [t for t, _ in served], [v for _, v in served]
     params = (hold, [s.value for s in statuses], types, versions, limit)
     return [row[0] for row in _query(TAKE.format(due=column), params)]
 
 
-def resume(saga_id: UUID) -> Progress:
-    """Repair what the fast path lost: settle claims whose lease ran out, and ring for what is due."""
-    state = load(saga_id)
-    definition = registry.get(state.type, state.version)
-    for step in state.steps:
-        if step.lease_until is not None and step.lease_until <= clock.now():
-            state = _event(definition, state, LeaseExpired(step.position, _learn(state, step)))
-    if due_positions(state):
-        state = _event(definition, state, Rung())
-    return Progress(state, due_positions(state))
+def _served() -> tuple[list[str], list[int]]:
+    """The types and versions that this process has code for, less the types an operator has paused."""
+    served = [key for key in sorted(registry.by_key) if key[0] not in paused_types()]
+    return [t for t, _ in served], [v for _, v in served]
 
 
-def expire(saga_id: UUID) -> Progress:
-    """Extend an overdue saga's deadline and retry now, or turn it (rule 20)."""
-    state = load(saga_id)
-    definition = registry.get(state.type, state.version)
-    state = _event(definition, state, Overdue())
-    return Progress(state, due_positions(state))
+_paused: tuple[float, frozenset[str]] = (0.0, frozenset())
+PAUSES_KNOWN_FOR = 1.0
 
 
-def _event(definition: SagaDefinition, state: SagaState, event: Event) -> SagaState:
-    settled = _settle(state, lambda known, now: decide(definition, known, event, now))
-    return settled.state if isinstance(settled, Decision) else load(state.id)
+def paused_types() -> frozenset[str]:
+    """The types that an operator has paused, known to a second."""
+    global _paused
+    read_at, types = _paused
+    if time.monotonic() - read_at > PAUSES_KNOWN_FOR or not read_at:
+        types = frozenset(row[0] for row in _query("SELECT type FROM sagas_typepause", ()))
+        _paused = (time.monotonic(), types)
+    return types
 
 
-def _learn(state: SagaState, step: StepState) -> Done | Refused | None:
-    """What the participant knows of a claimed step whose worker was lost; None if it cannot tell."""
-    backward = step.status is StepStatus.COMPENSATING
-    request = step.undo_request if backward else step.request
-    if request is None or "participant" not in request:
-        return None
-    learnt = remote.ask(request["participant"], idempotency_key(state.id, step, backward=backward))
-    return None if isinstance(learnt, Unknown) else learnt
+def pause_type(saga_type: str, *, actor: str, reason: str) -> None:
+    """Let nothing more of a type be claimed, on every worker within a second or two."""
+    registry.latest(saga_type)
+    _query(
+        """INSERT INTO sagas_typepause (type, at, actor, reason) VALUES (%s, clock_timestamp(), %s, %s)
+           ON CONFLICT (type) DO NOTHING RETURNING 1""",
+        (saga_type, actor, reason),
+    )
+
+
+def resume_type(saga_type: str) -> None:
+    """End the pause of a type: its sagas are found by the next recovery scan, deadlines moved on."""
+    rows = _query("DELETE FROM sagas_typepause WHERE type = %s RETURNING at", (saga_type,))
+    if rows:
+        _query(
+            """UPDATE sagas_saga SET wake_at = clock_timestamp(), rings = 0, rev = rev + 1,
+                      deadline_at = deadline_at + (clock_timestamp() - greatest(%s, created_at))
+               WHERE type = %s AND status IN ('pending', 'in_progress', 'compensating')
+                 AND paused_at IS NULL AND deadline_at IS NOT NULL RETURNING 1""",
+            (rows[0][0], saga_type),
+        )
 
 
 def beat(name: str, detail: dict[str, Any] | None = None) -> None:

@@ -38,3 +38,7 @@ class NotAllowed(SagaError):
 
 class Contended(SagaError):
     """A decision lost its race too many times in a row; nothing was written, try again."""
+
+
+class LockHeld(SagaError):
+    """Another saga holds the semantic lock, and this type does not wait for it."""

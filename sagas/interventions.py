@@ -1,129 +1,111 @@
-"""What a person may do to a saga, as pure decisions; `engine.py` applies them (rule 24).
+"""What a person may do to a saga, as pure decisions; `engine.intervene` applies them (rule 24).
 
-Each returns a `Decision`, `Nothing` when the wish is already fulfilled, or raises `NotAllowed`
-with what would be allowed instead. Every one that changes anything starts a new epoch.
+A verb works on a draft. It raises `NotAllowed` with what would be allowed instead, or returns why
+there is nothing to do (an empty string if there was). Whatever changes where the saga goes starts
+a new epoch, so that messages sent before find nothing to claim.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
-from sagas.definition import SagaDefinition
-from sagas.errors import NotAllowed
-from sagas.transitions import (
+from sagas.definition import SagaDefinition, plain
+from sagas.draft import Draft, past_pivot
+from sagas.errors import DefinitionError, NotAllowed
+from sagas.state import (
+    FINISHED,
+    NEEDS_PERSON,
     Decision,
-    Draft,
     Effect,
     Entry,
     Nothing,
     SagaState,
     Status,
+    StepState,
     StepStatus,
-    past_pivot,
 )
 
 
-def execute(
-    definition: SagaDefinition, state: SagaState, who: Entry, now: datetime
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The arguments of a verb; each verb reads those that it names in `VERBS`."""
+
+    step: str = ""
+    data: Any = None
+    undo: bool = False
+    outcome: str = ""
+    deadline: datetime | None = None
+
+
+def intervene(
+    definition: SagaDefinition, state: SagaState, verb: str, wish: Wish, who: Entry, now: datetime
 ) -> Decision | Nothing:
+    """Decide on a person's wish.
+
+    Raises:
+        NotAllowed: the saga's state forbids it, or an argument is missing; the message says the mend.
+    """
+    draft = Draft(definition, state, now)
+    detail = {k: plain(getattr(wish, k)) for k in VERBS[verb].arguments if getattr(wish, k) is not None}
+    draft.audit.append(replace(who, kind=verb, step=wish.step, detail=detail))
+    reason = VERBS[verb].apply(draft, wish)
+    return Nothing(reason) if reason else draft.decision()
+
+
+def _step(draft: Draft, wish: Wish) -> StepState:
+    if not wish.step:
+        raise NotAllowed("name the step: one of " + ", ".join(s.name for s in draft.state.steps))
+    try:
+        return draft.state.steps[draft.definition.by_name(wish.step).position]
+    except DefinitionError as error:
+        raise NotAllowed(str(error)) from None
+
+
+def _new_epoch(draft: Draft, **changes: Any) -> None:
+    draft.update(epoch=draft.state.epoch + 1, rings=0, **changes)
+
+
+# --- Going on -----------------------------------------------------------------------------------------
+
+
+def execute(draft: Draft, wish: Wish) -> str:
     """Start a saga that was created to wait for it; one that runs or has ended just stays as it is."""
-    if state.status is not Status.PENDING or state.deadline_at is not None:
-        return Nothing("the saga was started before")
-    draft = Draft(definition, state, now)
-    draft.audit.append(who)
-    draft.update(deadline_at=now + definition.deadline, epoch=state.epoch + 1)
-    draft.advance()
-    return draft.decision()
+    if draft.state.status is not Status.PENDING or draft.state.deadline_at is not None:
+        return "the saga was started before"
+    _new_epoch(draft, deadline_at=draft.now + draft.definition.deadline)
+    if draft.state.lock_key is not None:
+        draft.update(status=Status.WAITING, waiting_since=draft.now)
+    else:
+        draft.advance()
+    return ""
 
 
-def compensate(
-    definition: SagaDefinition, state: SagaState, who: Entry, now: datetime
-) -> Decision | Nothing:
-    """Undo a running, parked or completed saga."""
-    if state.status in (Status.COMPENSATING, Status.COMPENSATED):
-        return Nothing("the saga is being undone or is undone")
-    if state.status is Status.FAILED:
-        raise NotAllowed("the saga failed with nothing to undo; use retry to run it again")
-    if state.status is Status.COMPENSATION_FAILED:
-        raise NotAllowed("its compensation is parked; use retry to let it go on")
-    if past_pivot(definition, state):
-        raise NotAllowed("the saga is past its point of no return; it can only go forward")
-    draft = Draft(definition, state, now)
-    if state.status is Status.COMPLETED and not draft.undo_set():
-        raise NotAllowed("the saga has completed and none of its steps can be undone")
-    draft.audit.append(who)
-    draft.turn({"step": "", "code": "compensation_requested", "reason": who.reason or "requested"})
-    return draft.decision()
-
-
-def retry(
-    definition: SagaDefinition, state: SagaState, who: Entry, now: datetime
-) -> Decision | Nothing:
+def retry(draft: Draft, wish: Wish) -> str:
     """Let a saga go on that failed, is parked, or waits for its next attempt."""
-    draft = Draft(definition, state, now)
-    draft.audit.append(who)
-    match state.status:
+    match draft.state.status:
         case Status.FAILED | Status.COMPENSATED:
-            _run_again(draft)
+            draft.run_again()
         case Status.COMPENSATION_FAILED:
             _undo_again(draft)
         case Status.PARKED:
-            _resume(draft)
+            _unpark(draft)
         case Status.IN_PROGRESS | Status.COMPENSATING:
-            if not _hurry(draft):
-                return Nothing("its current step is being worked on")
+            return _hurry(draft)
+        case Status.WAITING:
+            raise NotAllowed("the saga waits for the outside; send what it waits for, or skip the step")
         case Status.COMPLETED:
             raise NotAllowed("the saga has completed; there is nothing to retry")
         case _:
             raise NotAllowed("the saga was not started yet; use execute")
-    return draft.decision()
-
-
-def _run_again(draft: Draft) -> None:
-    """From the first step, under new generations: every old effect is undone or never was (rule 11)."""
-    draft.update(
-        status=Status.IN_PROGRESS,
-        epoch=draft.state.epoch + 1,
-        rings=0,
-        extensions=0,
-        error=None,
-        result=None,
-        finished_at=None,
-        deadline_at=draft.now + draft.definition.deadline,
-    )
-    for step in draft.state.steps:
-        begun = step.attempts > 0
-        draft.update_step(
-            step.position,
-            status=StepStatus.PENDING,
-            effect=Effect.NONE,
-            generation=step.generation + (1 if begun else 0),
-            attempts=0,
-            crashes=0,
-            forgiven=0,
-            sequence=None,
-            due_at=None,
-            request=None,
-            result=None,
-            error=None,
-            started_at=None,
-            finished_at=None,
-            undo_generation=step.undo_generation + (1 if step.undo_attempts else 0),
-            undo_attempts=0,
-            undo_crashes=0,
-            undo_forgiven=0,
-            undo_request=None,
-            undo_error=None,
-            undo_started_at=None,
-            undo_finished_at=None,
-        )
-    draft.advance()
+    return ""
 
 
 def _undo_again(draft: Draft) -> None:
     """Let a parked compensation go on: a definite refusal asks for a new key, all else keeps it (rule 11)."""
-    draft.update(status=Status.COMPENSATING, epoch=draft.state.epoch + 1, rings=0)
+    _new_epoch(draft, status=Status.COMPENSATING)
     for step in draft.state.steps:
         if step.status is not StepStatus.COMPENSATION_FAILED:
             continue
@@ -141,42 +123,228 @@ def _undo_again(draft: Draft) -> None:
     draft.undo_next()
 
 
-def _resume(draft: Draft) -> None:
+def _unpark(draft: Draft) -> None:
     """Let a parked saga go on forward; what failed meanwhile beside the parked step turns it."""
-    draft.update(status=Status.IN_PROGRESS, epoch=draft.state.epoch + 1, rings=0, error=None)
+    _new_epoch(draft, status=Status.IN_PROGRESS, error=None)
     failed = next((s for s in draft.state.steps if s.status is StepStatus.FAILED), None)
     if failed is not None:
         draft.turn(failed.error or {"step": failed.name, "code": "failed", "reason": "failed"})
         return
     for step in draft.state.steps:
-        if step.status is not StepStatus.PENDING or step.due_at is not None:
-            continue
-        new_key = bool((step.error or {}).get("refused"))
-        draft.update_step(
-            step.position,
-            generation=step.generation + (1 if new_key else 0),
-            request=None if new_key else step.request,
-            attempts=0 if new_key else step.attempts,
-            forgiven=0 if new_key else step.attempts,
-            crashes=0,
-            error=None,
-        )
-    draft.update(
-        deadline_at=max(draft.state.deadline_at or draft.now, draft.now + draft.definition.deadline)
-    )
+        if step.status is StepStatus.PENDING and step.due_at is None:
+            new_key = bool((step.error or {}).get("refused"))
+            draft.update_step(
+                step.position,
+                generation=step.generation + (1 if new_key else 0),
+                request=None if new_key else step.request,
+                attempts=0 if new_key else step.attempts,
+                forgiven=0 if new_key else step.attempts,
+                crashes=0,
+                error=None,
+            )
+    later = draft.now + draft.definition.deadline
+    draft.update(deadline_at=max(draft.state.deadline_at or later, later))
     draft.advance()
 
 
-def _hurry(draft: Draft) -> bool:
-    """Make due now what waits for its next attempt; tells whether anything did."""
-    waiting = [step for step in draft.state.steps if step.due_at is not None]
-    for step in waiting:
+def _hurry(draft: Draft) -> str:
+    """Make due now what waits for its next attempt."""
+    due = [step for step in draft.state.steps if step.due_at is not None]
+    if not due:
+        return "its current step is being worked on"
+    for step in due:
         draft.update_step(step.position, due_at=draft.now)
-    if waiting:
-        draft.update(epoch=draft.state.epoch + 1, rings=0)
-    return bool(waiting)
+    _new_epoch(draft)
+    return ""
 
 
-def entry(kind: str, actor: str, reason: str, request_id: str | None) -> Entry:
-    """The audit row of an intervention: who, why, and the id that makes repeating it harmless."""
-    return replace(Entry(kind), actor=actor, reason=reason, request_id=request_id)
+def retry_from(draft: Draft, wish: Wish) -> str:
+    """Undo what lies at a step and after, then go forward again from there."""
+    first, state = _step(draft, wish), draft.state
+    if state.status in (Status.FAILED, Status.COMPENSATED):
+        raise NotAllowed("the whole saga is undone; use retry to run it again")
+    if state.status in (Status.COMPENSATING, Status.COMPENSATION_FAILED):
+        raise NotAllowed("the saga is being undone; let that end, then use retry")
+    if past_pivot(draft.definition, state):
+        raise NotAllowed("the saga is past its point of no return; it can only go forward")
+    if draft.declared(first.position).group:
+        raise NotAllowed("the step is a member of a parallel group; name the first step behind or before it")
+    if first.status is StepStatus.PENDING and not first.attempts and first.due_at is None:
+        raise NotAllowed("the saga has not come to that step yet")
+    draft.update(retreat_to=first.position)
+    draft.turn({"step": first.name, "code": "retry_from", "reason": "an operator goes back to this step"})
+    return ""
+
+
+# --- Going back ---------------------------------------------------------------------------------------
+
+
+def compensate(draft: Draft, wish: Wish) -> str:
+    """Undo a running, parked, waiting or completed saga."""
+    state = draft.state
+    if state.status in (Status.COMPENSATING, Status.COMPENSATED):
+        return "the saga is being undone or is undone"
+    if state.status is Status.FAILED:
+        raise NotAllowed("the saga failed with nothing to undo; use retry to run it again")
+    if state.status is Status.COMPENSATION_FAILED:
+        raise NotAllowed("its compensation is parked; use retry to let it go on")
+    if past_pivot(draft.definition, state):
+        raise NotAllowed("the saga is past its point of no return; it can only go forward")
+    if state.status is Status.COMPLETED and not draft.undo_set():
+        raise NotAllowed("the saga has completed and none of its steps can be undone")
+    why = draft.audit[0].reason or "requested"
+    draft.turn({"step": "", "code": "compensation_requested", "reason": why})
+    return ""
+
+
+# --- Settling by hand -----------------------------------------------------------------------------------
+
+
+def _by_hand(draft: Draft, wish: Wish) -> StepState:
+    step = _step(draft, wish)
+    if step.in_flight:
+        raise NotAllowed("a worker is on that step; pause the saga and wait for its answer first")
+    if step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.COMPENSATED):
+        raise NotAllowed(f"the step is {step.status} already")
+    if draft.state.status in FINISHED:
+        raise NotAllowed(f"the saga is {draft.state.status}; nothing of it can be settled by hand")
+    return step
+
+
+def skip(draft: Draft, wish: Wish) -> str:
+    """Leave a step out, with `data` as its output for the steps behind; it stays in the undo set if unknown."""
+    step = _by_hand(draft, wish)
+    if draft.state.backward:
+        raise NotAllowed("the saga is being undone; use mark-done to settle a compensation by hand")
+    draft.skip(step.position, draft.audit[0].reason)
+    draft.update_step(step.position, result=wish.data)
+    _after_hand(draft)
+    return ""
+
+
+def mark_done(draft: Draft, wish: Wish) -> str:
+    """A step (or, backward, its compensation) was done by hand.
+
+    Forward `data` is its result; it is undone automatically only with `undo=True`.
+    """
+    step = _by_hand(draft, wish)
+    if draft.state.backward:
+        draft.update_step(
+            step.position,
+            status=StepStatus.COMPENSATED,
+            effect=Effect.UNDONE,
+            due_at=None,
+            undo_error=None,
+            undo_finished_at=draft.now,
+        )
+    else:
+        draft.completed(step.position, wish.data)
+        if not wish.undo:
+            draft.update_step(step.position, effect=Effect.NONE)
+    _after_hand(draft)
+    return ""
+
+
+def _after_hand(draft: Draft) -> None:
+    _new_epoch(draft)
+    if draft.state.status is Status.COMPENSATION_FAILED:
+        draft.update(status=Status.COMPENSATING)
+    if draft.state.status is Status.PARKED:
+        _unpark(draft)
+    elif draft.state.backward:
+        draft.undo_next()
+    else:
+        draft.advance()
+
+
+def resolve(draft: Draft, wish: Wish) -> str:
+    """A parked saga was handled outside: it ends as `outcome` says, and nothing more is done."""
+    state = draft.state
+    if state.status not in NEEDS_PERSON:
+        raise NotAllowed("only a parked saga can be resolved as handled outside; compensate or skip instead")
+    allowed = {"compensated"} if state.backward else {"completed", "failed"}
+    if wish.outcome not in allowed:
+        raise NotAllowed(f"say how it ended: outcome is one of {', '.join(sorted(allowed))}")
+    for step in state.steps:
+        if step.in_flight:
+            raise NotAllowed(f"a worker is on step {step.name}; wait for its answer first")
+        if step.status in (StepStatus.PENDING, StepStatus.WAITING):
+            draft.skip(step.position, "handled outside")
+        if step.due_at is not None:
+            draft.update_step(step.position, due_at=None)
+    _new_epoch(draft, status=Status(wish.outcome), finished_at=draft.now)
+    return ""
+
+
+# --- Pausing and deadlines -------------------------------------------------------------------------------
+
+
+def pause(draft: Draft, wish: Wish) -> str:
+    """Let nothing more be claimed; what is in flight is still recorded."""
+    if draft.state.status in FINISHED:
+        raise NotAllowed(f"the saga is {draft.state.status}; there is nothing to pause")
+    if draft.state.paused_at is not None:
+        return "the saga is paused"
+    _new_epoch(draft, paused_at=draft.now)
+    return ""
+
+
+def resume(draft: Draft, wish: Wish) -> str:
+    """End a pause, whose length is added to the deadline; or let a parked saga go on."""
+    paused = draft.state.paused_at
+    if paused is None:
+        if draft.state.status in NEEDS_PERSON:
+            return retry(draft, wish)
+        return "the saga is neither paused nor parked"
+    deadline = draft.state.deadline_at
+    shifted = deadline + (draft.now - paused) if deadline is not None else None
+    _new_epoch(draft, paused_at=None, deadline_at=shifted)
+    for step in draft.state.steps:
+        if step.due_at is not None:
+            draft.update_step(step.position, due_at=draft.now)
+    return ""
+
+
+def change_deadline(draft: Draft, wish: Wish) -> str:
+    """Give the saga another deadline (an aware datetime in the future)."""
+    if draft.state.status in FINISHED:
+        raise NotAllowed(f"the saga is {draft.state.status}; its deadline has no meaning any more")
+    if wish.deadline is None or wish.deadline.tzinfo is None:
+        raise NotAllowed("give the new deadline as an aware datetime, such as 2030-01-01T12:00:00+00:00")
+    if wish.deadline <= draft.now + timedelta(seconds=1):
+        raise NotAllowed("the new deadline lies in the past; use compensate to give the saga up")
+    draft.update(deadline_at=wish.deadline)
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One intervention as the API, the admin and the command line offer it."""
+
+    name: str
+    label: str
+    permission: str
+    apply: Callable[[Draft, Wish], str]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def help(self) -> str:
+        """What it does, in a sentence."""
+        return (self.apply.__doc__ or "").strip().splitlines()[0]
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("execute", "Start", "start_saga", execute),
+        Verb("retry", "Retry", "retry_saga", retry),
+        Verb("retry-from", "Retry from a step", "retry_saga", retry_from, ("step",)),
+        Verb("compensate", "Compensate", "compensate_saga", compensate),
+        Verb("skip", "Skip a step", "steer_saga", skip, ("step", "data")),
+        Verb("mark-done", "Mark a step done", "steer_saga", mark_done, ("step", "data", "undo")),
+        Verb("pause", "Pause", "steer_saga", pause),
+        Verb("resume", "Resume", "steer_saga", resume),
+        Verb("resolve", "Resolve as handled outside", "steer_saga", resolve, ("outcome",)),
+        Verb("change-deadline", "Change the deadline", "steer_saga", change_deadline, ("deadline",)),
+    )
+}

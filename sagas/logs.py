@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from django.http import HttpRequest, HttpResponse
 
-from sagas.transitions import Decision, SagaState
+from sagas.state import Decision, SagaState
 
 log = structlog.get_logger("sagas")
 
@@ -61,9 +61,7 @@ def setup(level: str = "INFO", form: str = "console") -> None:
 
 def saga(text: str, state: SagaState, **fields: Any) -> None:
     """One line about a saga."""
-    log.info(
-        text, saga=str(state.id), type=state.type, correlation_id=state.correlation_id, **fields
-    )
+    log.info(text, saga=str(state.id), type=state.type, correlation_id=state.correlation_id, **fields)
 
 
 def decided(decision: Decision) -> None:

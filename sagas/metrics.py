@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sagas.transitions import Decision, SagaState, Status
+from sagas.state import Decision, SagaState, Status
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STUCK_AFTER = "5 minutes"
@@ -24,7 +24,10 @@ PARKED = Counter("saga_parked", "Sagas left to a person", ["type", "reason"])
 STEPS = Counter("saga_steps", "Steps by what became of an attempt", ["type", "step", "status"])
 DURATION = Histogram("saga_duration_seconds", "From creation to the end", ["type"], buckets=BUCKETS)
 STEP_DURATION = Histogram(
-    "saga_step_duration_seconds", "From a step's first claim to its completion", ["type", "step"], buckets=BUCKETS
+    "saga_step_duration_seconds",
+    "From a step's first claim to its completion",
+    ["type", "step"],
+    buckets=BUCKETS,
 )
 CALL_DURATION = Histogram(
     "external_service_call_duration_seconds", "One call to a participant", ["service"], buckets=BUCKETS
@@ -46,12 +49,9 @@ def started(saga_type: str) -> None:
     STARTED.labels(saga_type).inc()
 
 
-def called(state: SagaState, position: int, seconds: float) -> None:
-    """A worker has claimed and called."""
-    step = state.steps[position]
-    request = (step.undo_request if state.backward else step.request) or {}
-    if "participant" in request:
-        CALL_DURATION.labels(request["participant"]).observe(seconds)
+def called(participant: str, seconds: float) -> None:
+    """A worker has called a participant."""
+    CALL_DURATION.labels(participant).observe(seconds)
 
 
 def decided(before: SagaState, decision: Decision) -> None:
@@ -113,7 +113,9 @@ class DatabaseCollector(Collector):
             ages = cursor.fetchall()
         yield total
         yield GaugeMetricFamily("saga_active_count", "Sagas that are not finished nor parked", value=active)
-        yield GaugeMetricFamily("saga_stuck_count", "Active sagas without a transition for 5 minutes", value=stuck)
+        yield GaugeMetricFamily(
+            "saga_stuck_count", "Active sagas without a transition for 5 minutes", value=stuck
+        )
         age = GaugeMetricFamily("saga_heartbeat_age_seconds", "Age of each periodic job", labels=["job"])
         for name, seconds in ages:
             age.add_metric([name], seconds)

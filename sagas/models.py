@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from sagas.transitions import ACTIVE, NEEDS_PERSON, Effect, Status, StepStatus
+from sagas.state import ACTIVE, NEEDS_PERSON, Effect, Status, StepStatus
 
 ACTIVE_VALUES = sorted(status.value for status in ACTIVE)
 
@@ -70,6 +70,12 @@ class Saga(models.Model):
     deadline_at = models.DateTimeField(null=True)
     paused_at = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
+    resume_at = models.DateTimeField(null=True, help_text="When a waiting saga must be looked at.")
+    retreat_to = models.PositiveSmallIntegerField(null=True)
+    waiting_since = models.DateTimeField(null=True)
+    mailbox = models.JSONField(default=list, help_text="Signals that no step has consumed yet.")
+    parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
+    lock_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  null is "takes no lock"
 
     objects: ClassVar[Any] = SagaQuerySet.as_manager()
 
@@ -79,6 +85,7 @@ class Saga(models.Model):
         # those updates stay heap-only; the index on active ones is entered and left, not churned.
         indexes: ClassVar = [
             models.Index(fields=["id"], condition=Q(status__in=ACTIVE_VALUES), name="saga_active"),
+            models.Index(fields=["resume_at"], condition=Q(resume_at__isnull=False), name="saga_waits_until"),
             models.Index(fields=["status", "-id"], name="saga_by_status"),
             models.Index(fields=["type", "-id"], name="saga_by_type"),
             models.Index(fields=["owner", "-id"], name="saga_by_owner"),
@@ -98,6 +105,7 @@ class Saga(models.Model):
             ("start_saga", "Can start sagas"),
             ("compensate_saga", "Can have a saga undone"),
             ("retry_saga", "Can let a saga go on"),
+            ("steer_saga", "Can skip, settle, pause or resolve a saga, and signal to it"),
         ]
         default_permissions = ("view",)
 
@@ -121,6 +129,7 @@ class SagaStep(models.Model):
     due_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
     request = models.JSONField(null=True)
+    wait = models.JSONField(null=True)
     result = models.JSONField(null=True)
     error = models.JSONField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -186,6 +195,41 @@ class SagaEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.step} of {self.saga_id}"
+
+
+class SagaLock(models.Model):
+    """A place in the queue for a semantic lock; the one that is `held` excludes all others."""
+
+    key = models.CharField(max_length=200)
+    saga = models.OneToOneField(Saga, on_delete=models.PROTECT, related_name="lock")
+    held = models.BooleanField(default=False)
+    since = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["key", "id"]
+        indexes: ClassVar = [models.Index(fields=["key", "id"], name="lock_queue")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["key"], condition=Q(held=True), name="lock_held_once"),
+        ]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.key} {'held' if self.held else 'wanted'} by {self.saga_id}"
+
+
+class TypePause(models.Model):
+    """A type of saga that an operator has paused: nothing of it is claimed until it is resumed."""
+
+    type = models.CharField(max_length=80, primary_key=True)
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)
+    reason = models.TextField()
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.type} paused by {self.actor}"
 
 
 class Heartbeat(models.Model):

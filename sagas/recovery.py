@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
-from sagas import dispatch, engine
+from sagas import dispatch, engine, remote, worker
+from sagas.engine import Progress, due_positions
+from sagas.state import (
+    Done,
+    LeaseExpired,
+    Overdue,
+    Polled,
+    Refused,
+    Resolved,
+    Rung,
+    SagaState,
+    Status,
+    StepState,
+    StepStatus,
+    Unknown,
+    WaitOver,
+)
+from sagas.transitions import idempotency_key
 
 log = structlog.get_logger(__name__)
 
@@ -18,37 +35,96 @@ SLICE = timedelta(seconds=45)
 
 
 def recover() -> int:
-    """Let every interrupted saga go on that this process has code for; returns how many it looked at."""
-    return _scan("recover", engine.take_interrupted, engine.resume)
+    """Let every interrupted or waiting saga go on whose time has come; returns how many it looked at."""
+    waiting = _scan(engine.take_waiting, resume)
+    interrupted = _scan(engine.take_interrupted, resume)
+    engine.beat("recover", {"interrupted": interrupted, "waiting": waiting})
+    return interrupted + waiting
 
 
 def expire() -> int:
     """Extend or turn every overdue saga; returns how many it looked at."""
-    return _scan("expire", engine.take_overdue, engine.expire)
+    seen = _scan(engine.take_overdue, give_up)
+    engine.beat("expire", {"seen": seen})
+    return seen
 
 
-def _scan(
-    name: str, take: Callable[[int], list[UUID]], mend: Callable[[UUID], engine.Progress]
-) -> int:
+def look(saga_id: UUID) -> None:
+    """Mend one saga now, and ring for what is due."""
+    progress = resume(saga_id)
+    if progress.state is not None:
+        dispatch.ring(progress.state, progress.due, engine.clock.now())
+
+
+def _scan(take: Callable[[int], list[UUID]], mend: Callable[[UUID], Progress]) -> int:
     """Batch after batch until nothing is left or the time slice ends; the next tick goes on."""
     seen, end = 0, time.monotonic() + SLICE.total_seconds()
     while time.monotonic() < end:
         batch = take(BATCH)
         for saga_id in batch:
-            _mend(name, saga_id, mend)
+            _mend(saga_id, mend)
         seen += len(batch)
         if len(batch) < BATCH:
             break
-    engine.beat(name, {"seen": seen})
     return seen
 
 
-def _mend(name: str, saga_id: UUID, mend: Callable[[UUID], engine.Progress]) -> None:
+def _mend(saga_id: UUID, mend: Callable[[UUID], Progress]) -> None:
     """One saga's trouble must not keep the scan from the others."""
     try:
         progress = mend(saga_id)
     except Exception:
-        log.exception("scan could not mend a saga", scan=name, saga=str(saga_id))
+        log.exception("scan could not mend a saga", scan=mend.__name__, saga=str(saga_id))
         return
     if progress.state is not None:
         dispatch.ring(progress.state, progress.due, engine.clock.now())
+
+
+def resume(saga_id: UUID) -> Progress:
+    """Repair what the fast path lost: settle claims whose lease ran out, look at waits, ring for what is due."""
+    state = engine.load(saga_id)
+    rang_for = due_positions(state)
+    for step in state.steps:
+        if step.lease_until is not None and step.lease_until <= engine.clock.now():
+            state = engine.happened(state, LeaseExpired(step.position, _learn(state, step)))
+        elif step.status is StepStatus.WAITING:
+            state = _look_at_wait(state, step)
+    if state.status is Status.WAITING and state.lock_key is not None:
+        state = engine.grant_lock(state)
+    if rang_for and due_positions(state):
+        state = engine.happened(state, Rung())
+    return Progress(state, due_positions(state))
+
+
+def give_up(saga_id: UUID) -> Progress:
+    """Extend an overdue saga's deadline and retry now, or turn it (rule 20)."""
+    state = engine.happened(engine.load(saga_id), Overdue())
+    return Progress(state, due_positions(state))
+
+
+def _learn(state: SagaState, step: StepState) -> Done | Refused | None:
+    """What the participant knows of a claimed step whose worker was lost; None if it cannot tell."""
+    backward = step.status is StepStatus.COMPENSATING
+    request = step.undo_request if backward else step.request
+    if request is None or "participant" not in request:
+        return None
+    learnt = remote.ask(request["participant"], idempotency_key(state.id, step, backward=backward))
+    return None if isinstance(learnt, Unknown) else learnt
+
+
+def _look_at_wait(state: SagaState, step: StepState) -> SagaState:
+    """Ask for what a step waits for, if it is time to; end a wait that has lasted long enough."""
+    wait, now = step.wait or {}, engine.clock.now()
+    if wait.get("kind") == "child":
+        outcome = engine.child_of(idempotency_key(state.id, step, backward=False))
+        ended = worker.child_outcome(outcome) if outcome is not None else None
+        if ended is not None:
+            return engine.happened(state, Resolved(step.position, step.generation, ended))
+    if wait.get("until") and datetime.fromisoformat(wait["until"]) <= now:
+        return engine.happened(state, WaitOver(step.position))
+    if not wait.get("poll_at") or datetime.fromisoformat(wait["poll_at"]) > now:
+        return state
+    learnt = _learn(state, step) if wait["kind"] == "callback" else None
+    if learnt is not None:
+        return engine.happened(state, Resolved(step.position, step.generation, learnt))
+    return engine.happened(state, Polled(step.position))

@@ -27,7 +27,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
 
 from sagas.conf import conf
-from sagas.transitions import Done, Impossible, Outcome, Refused, Transient, Unknown
+from sagas.state import Accepted, Done, Impossible, Outcome, Refused, Transient, Unknown
 
 CONNECT_TIMEOUT = 5.0
 ASK_TIMEOUT = timedelta(seconds=5)
@@ -47,6 +47,7 @@ class Envelope:
     correlation_id: str
     timeout: timedelta
     compensates: str | None = None
+    callback: str = ""
 
 
 # --- Total deadline -----------------------------------------------------------------------------------
@@ -156,6 +157,8 @@ def perform(request: Mapping[str, Any], envelope: Envelope) -> Outcome:
     }
     if envelope.compensates is not None:
         headers["X-Compensates"] = envelope.compensates
+    if envelope.callback:
+        headers["X-Callback-Url"] = envelope.callback
     if request["body"]:
         headers["Content-Type"] = "application/json"
     url = target["url"].rstrip("/") + request["path"]
@@ -179,8 +182,10 @@ def ask(participant: str, key: str) -> Done | Refused | Unknown:
             return Refused(str(rest.get("code", "refused")), str(rest.get("reason", "")))
         case Done(result=result):
             return Unknown(f"{participant} says {result}")
-        case _:
+        case Transient() | Unknown() | Impossible() | Refused():
             return Unknown(outcome.reason)
+        case _:
+            return Unknown(f"{participant} answered {outcome}")
 
 
 def _exchange(
@@ -223,6 +228,8 @@ def classify(status: int, headers: Mapping[str, str], content: bytes) -> Outcome
         if envelope.get("status") == "success":
             return Done(envelope.get("data"))
         return Unknown(f"{status} without a success envelope: {content[:200]!r}")
+    if status == 202:
+        return Accepted("callback")
     if status in REFUSALS and envelope.get("status") == "failed" and envelope.get("code"):
         code, reason = str(envelope["code"]), str(envelope.get("reason", ""))
         return Impossible(code, reason) if code == "key_mismatch" else Refused(code, reason)

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from celery import Task, shared_task
 
-from sagas import dispatch, engine, recovery
+from sagas import dispatch, engine, recovery, worker
 from sagas.definition import registry
 from sagas.errors import UnknownSagaType
 
@@ -40,7 +40,7 @@ def _work(task: Task[Any, Any], saga_id: str, position: int, epoch: int, type: s
         task.request.chain = None
         task.apply_async((saga_id, position, epoch, type, version), countdown=PUT_BACK_AFTER)
         return
-    progress = engine.advance(definition, UUID(saga_id), position, epoch)
+    progress = worker.advance(definition, UUID(saga_id), position, epoch)
     if _chain_goes_on(task, progress):
         return
     task.request.chain = None
@@ -50,7 +50,7 @@ def _work(task: Task[Any, Any], saga_id: str, position: int, epoch: int, type: s
 
 def _chain_goes_on(task: Task[Any, Any], progress: engine.Progress) -> bool:
     """True if the next message of this chain is just what is due now; else the chain is cut (rule 4)."""
-    behind = task.request.chain
+    behind: Any = task.request.chain
     state = progress.state
     if not behind or state is None or len(progress.due) != 1:
         return False
@@ -61,6 +61,20 @@ def _chain_goes_on(task: Task[Any, Any], progress: engine.Progress) -> bool:
         and due_at is not None
         and due_at <= engine.clock.now()
     )
+
+
+@shared_task(name=dispatch.WAKE_TASK)
+def wake(saga_id: str) -> None:
+    """What a saga waits for may have come: look."""
+    recovery.look(UUID(saga_id))
+
+
+@shared_task(name=dispatch.UNLOCK_TASK)
+def unlocked(key: str) -> None:
+    """A semantic lock is free: let the first in its queue begin."""
+    first = engine.first_in_line(key)
+    if first is not None:
+        recovery.look(first)
 
 
 @shared_task(name="sagas.scan.recover")

@@ -61,7 +61,9 @@ class SalesSaga(SagaDefinition):
 
     @reserve_stock.compensation
     def release_stock(self, saga: SagaView) -> Call:
-        return inventory.post("release-stock", reservation_id=saga.results.reserve_stock.get("reservation_id"))
+        return inventory.post(
+            "release-stock", reservation_id=saga.results.reserve_stock.get("reservation_id")
+        )
 
     @step
     def create_transaction(self, saga: SagaView) -> Call:

@@ -1,0 +1,161 @@
+"""What a worker does with one message: claim a step, act, record; inline, go on with the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sagas import breaker, dispatch, engine, metrics, remote
+from sagas.conf import conf
+from sagas.definition import Cached, SagaDefinition
+from sagas.engine import Progress
+from sagas.errors import NotAllowed, SagaError
+from sagas.results import cached_result, keep_result
+from sagas.state import (
+    Accepted,
+    CachedResult,
+    Deferred,
+    Done,
+    Impossible,
+    Outcome,
+    Refused,
+    SagaState,
+    Status,
+    Transient,
+    Unknown,
+)
+from sagas.transitions import idempotency_key, lease
+
+
+def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int) -> Progress:
+    """The work of one message, in either direction.
+
+    Inline, the worker goes on with the next step that is due at once, until its time slice ends.
+    """
+    if definition.type in engine.paused_types():
+        return Progress(None)
+    slice_end = time.monotonic() + conf().time_slice.total_seconds()
+    state = engine.claim(saga_id, position, epoch, lease(definition, position) + conf().lease_margin)
+    if state is None:
+        return Progress(None)
+    while True:
+        outcome = act(definition, state, position)
+        progress = engine.record(
+            definition,
+            state,
+            position,
+            outcome,
+            cached=_known_before(definition, state, position, outcome),
+            go_on=definition.execution == "inline" and time.monotonic() < slice_end,
+        )
+        if progress.claimed is None or progress.state is None:
+            return progress
+        if progress.due:  # others of a group: somebody else may take them meanwhile
+            dispatch.ring(progress.state, progress.due, engine.clock.now())
+        state, position = progress.state, progress.claimed
+
+
+def act(definition: SagaDefinition, state: SagaState, position: int) -> Outcome:
+    """Do what the claimed step's stored request says; no transaction is open (rule 5)."""
+    step, backward = state.steps[position], state.backward
+    request = (step.undo_request if backward else step.request) or {}
+    if "value" in request:
+        return Done(request["value"])
+    if "child" in request:
+        return _start_child(state, position)
+    if "undo_child" in request:
+        return _undo_child(state, position)
+    declared = definition.steps[position]
+    undo = declared.undo if backward else None
+    envelope = remote.Envelope(
+        saga_id=state.id,
+        step=undo.name if undo else declared.name,
+        key=idempotency_key(state.id, step, backward=backward),
+        correlation_id=state.correlation_id,
+        timeout=undo.timeout if undo else declared.timeout,
+        compensates=idempotency_key(state.id, step, backward=False) if backward else None,
+    )
+    outcome = _call(state, position, request, envelope)
+    if isinstance(outcome, Done) and isinstance(declared.fallback, Cached) and not backward:
+        keep_result(request, outcome.result, engine.clock.now())
+    return outcome
+
+
+def _call(state: SagaState, position: int, request: Mapping[str, Any], envelope: remote.Envelope) -> Outcome:
+    """Ask the circuit and the limits, then the participant.
+
+    A compensation that an open circuit has held back once goes through the next time, so that the
+    circuit can delay it but never block it for good.
+    """
+    circuit = breaker.of(request["participant"])
+    held_before = (state.steps[position].undo_error or {}).get("code") == "deferred"
+    held = circuit.admit(envelope.key, envelope.timeout, force=state.backward and held_before)
+    if held is not None:
+        return held
+    began = time.monotonic()
+    outcome = remote.perform(request, envelope)
+    metrics.called(request["participant"], time.monotonic() - began)
+    circuit.note(envelope.key, outcome)
+    return outcome
+
+
+def _known_before(
+    definition: SagaDefinition, state: SagaState, position: int, outcome: Outcome
+) -> CachedResult | None:
+    """The last known result of the same call, where the step's fallback asks for it."""
+    declared, request = definition.steps[position], state.steps[position].request
+    wanted = isinstance(declared.fallback, Cached) and isinstance(outcome, Transient | Unknown | Deferred)
+    if not wanted or request is None or state.backward:
+        return None
+    return cached_result(request, engine.clock.now())
+
+
+# --- Children (rule 18) -----------------------------------------------------------------------------
+
+
+def _start_child(state: SagaState, position: int) -> Outcome:
+    """Start the child, or find the one that this step and generation started before."""
+    step = state.steps[position]
+    wanted = (step.request or {})["child"]
+    try:
+        started = engine.start(
+            wanted["type"],
+            wanted["data"],
+            idempotency_key=idempotency_key(state.id, step, backward=False),
+            actor=engine.PARENTS_ACTOR,
+            correlation_id=state.correlation_id,
+            parent=state,
+        )
+    except SagaError as error:
+        return Impossible("child_not_started", str(error))
+    dispatch.ring(started.state, engine.due_positions(started.state), engine.clock.now())
+    return child_outcome(started.state) or Accepted("child")
+
+
+def child_outcome(child: SagaState) -> Done | Refused | None:
+    """What a child's end means to its parent; None while it has none."""
+    if child.status is Status.COMPLETED:
+        return Done({"saga_id": str(child.id), **(child.result or {})})
+    if child.status in (Status.FAILED, Status.COMPENSATED):
+        error = child.error or {}
+        return Refused(str(error.get("code", "child_failed")), str(error.get("reason", "the child failed")))
+    return None
+
+
+def _undo_child(state: SagaState, position: int) -> Outcome:
+    """Have the child undone, and look again until it is; what cannot be undone parks the parent."""
+    child = engine.child_of(idempotency_key(state.id, state.steps[position], backward=False))
+    if child is None or child.status in (Status.FAILED, Status.COMPENSATED):
+        return Done({})
+    if child.status is not Status.COMPENSATING:
+        key = idempotency_key(state.id, state.steps[position], backward=True)
+        try:
+            progress = engine.undo_child(child, key)
+        except NotAllowed as error:
+            return Impossible("child_not_undone", f"child {child.id}: {error}")
+        if progress.state is not None:
+            dispatch.ring(progress.state, progress.due, engine.clock.now())
+            child = progress.state
+    return Done({}) if child.status in (Status.FAILED, Status.COMPENSATED) else Accepted("child")
