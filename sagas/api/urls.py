@@ -1,5 +1,25 @@
 """URLs of the API."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from sagas.api import documentation, monitoring, views
+from sagas.api.shortcuts import either
+from sagas.api.steering import steering
+from sagas.interventions import VERBS
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("health", monitoring.health, name="health"),
+    path("health/ready", monitoring.ready, name="ready"),
+    path("metrics", monitoring.metrics, name="metrics"),
+    *either("api-docs", documentation.DocsView, "api-docs"),
+    path("api-docs/schema", documentation.schema, name="api-schema"),
+    *either("api/v1/sagas", views.SagasView, "sagas"),
+    *either("api/v1/sagas/<uuid:saga_id>", views.SagaView, "saga"),
+    *(
+        route
+        for verb in VERBS
+        for route in either(f"api/v1/sagas/<uuid:saga_id>/{verb}", steering(verb), verb)
+    ),
+    *either("api/v1/sagas/<uuid:saga_id>/compensations", views.CompensationsView, "compensations"),
+    *either("api/v1/definitions", views.DefinitionsView, "definitions"),
+]

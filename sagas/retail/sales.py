@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from sagas.definition import Call, SagaDefinition, SagaInput, SagaView, step
 from sagas.retail.inputs import Currency, Id, Money, PaymentMethod, PricedItems, total
@@ -13,6 +13,21 @@ from sagas.retail.services import inventory, personnel, transactions
 
 class SalesInput(SagaInput):
     """A basket that a customer buys from an employee; `amount`, if given, must be its sum."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "store_id": 1,
+                    "employee_id": 1,
+                    "customer_id": 123,
+                    "items": [{"product_id": 456, "quantity": 2, "price": "29.99"}],
+                    "payment_method": "credit_card",
+                    "amount": "59.98",
+                }
+            ]
+        }
+    )
 
     store_id: Id
     employee_id: Id

@@ -1,0 +1,81 @@
+"""Reads JSON bodies of bounded size and depth that the database can store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any, NoReturn
+
+from django.conf import settings
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from sagas.api.problems import TooLarge
+from sagas.errors import InvalidInput
+
+MAX_DEPTH = 32
+
+
+class BoundedJSONParser(BaseParser):
+    """JSON as RFC 8259 has it, no NaN, at most `DATA_UPLOAD_MAX_MEMORY_SIZE` bytes."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The parsed body.
+
+        Raises:
+            TooLarge: it has more bytes than allowed.
+            ParseError: it is not JSON.
+            InvalidInput: it is nested too deeply, or holds text that cannot be stored.
+        """
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 1_000_000
+        declared = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or 0
+        raw = stream.read(limit + 1) if int(declared) <= limit else b""
+        if int(declared) > limit or len(raw) > limit:
+            raise TooLarge(f"The body has more than {limit} bytes.")
+        try:
+            parsed = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        except RecursionError:
+            raise _too_deep() from None
+        except ValueError as error:
+            raise ParseError(f"The body is not JSON: {error}") from None
+        _check(parsed)
+        return parsed
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput([{"field": "", "message": f"Nested more than {MAX_DEPTH} levels deep"}])
+
+
+def _check(body: Any) -> None:
+    """Refuse what PostgreSQL cannot store: depth is ours to bound, NUL and lone surrogates are not text."""
+    pending: list[tuple[str, int, Any]] = [("", 0, body)]
+    while pending:
+        path, depth, value = pending.pop()
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        if isinstance(value, str):
+            _check_text(path, value)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                _check_text(path, key)
+                pending.append((f"{path}.{key}" if path else key, depth + 1, item))
+        elif isinstance(value, list):
+            pending += [(f"{path}.{i}" if path else str(i), depth + 1, item) for i, item in enumerate(value)]
+
+
+def _check_text(path: str, text: str) -> None:
+    if "\x00" in text:
+        raise InvalidInput([{"field": path, "message": "Text may not contain the character NUL"}])
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput([{"field": path, "message": "Text may not contain half a surrogate pair"}])

@@ -1,0 +1,119 @@
+"""What the API takes in, as pydantic models, and one way to validate them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    create_model,
+    field_validator,
+)
+
+from sagas.definition import registry
+from sagas.errors import InvalidInput
+from sagas.interventions import Verb
+from sagas.state import Status
+
+MAX_LIMIT = 200
+MAX_OFFSET = 10_000
+
+Model = TypeVar("Model", bound="RequestBody")
+
+
+class RequestBody(BaseModel):
+    """Base of bodies and queries: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StartBody(RequestBody):
+    """The body of a start; `data` is validated by the definition of `type`."""
+
+    type: Annotated[str, Field(max_length=80)]
+    data: dict[str, Any]
+    execute: Annotated[bool, Field(strict=True)] = True
+
+
+class InterventionBody(RequestBody):
+    """Why somebody intervenes; it is kept in the audit."""
+
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+ARGUMENTS: dict[str, Any] = {
+    "step": (Annotated[str, Field(min_length=1, max_length=80)], ...),
+    "data": (JsonValue, None),
+    "undo": (Annotated[bool, Field(strict=True)], False),
+    "outcome": (Literal["completed", "failed", "compensated"], ...),
+    "deadline": (AwareDatetime, ...),
+}
+
+
+def intervention_body(verb: Verb) -> type[InterventionBody]:
+    """The body of one verb: the reason, and the arguments that the verb names."""
+    if not verb.arguments:
+        return InterventionBody
+    name = f"{verb.name.title().replace('-', '')}Body"
+    fields = {argument: ARGUMENTS[argument] for argument in verb.arguments}
+    return create_model(name, __base__=InterventionBody, __doc__=verb.help, **fields)
+
+
+class ListQuery(RequestBody):
+    """The query of a list. `before` goes on behind a saga, whatever has been started since."""
+
+    status: Status | None = None
+    type: str | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 20
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+    before: UUID | None = None
+
+    @field_validator("type")
+    @classmethod
+    def installed(cls, value: str | None) -> str | None:
+        """Refuse a type that no definition has, naming those there are."""
+        if value is not None and value not in registry.types():
+            raise ValueError(f"unknown saga type; installed: {', '.join(registry.types())}")
+        return value
+
+
+def validated(model: type[Model], given: Any, within: str = "") -> Model:
+    """`given` as a `model`.
+
+    Raises:
+        InvalidInput: with a path for every wrong field, `within` in front.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise InvalidInput(
+            [
+                {"field": path([within, *item["loc"]]), "message": item["msg"].removeprefix("Value error, ")}
+                for item in error.errors(include_url=False, include_context=False, include_input=False)
+            ]
+        ) from None
+
+
+def path(parts: list[Any]) -> str:
+    """`["data", "items", 0]` as `data.items.0`."""
+    return ".".join(str(part) for part in parts if part != "")
+
+
+def validated_query(given: Mapping[str, str]) -> ListQuery:
+    """The query of a list; an empty value is as good as none.
+
+    Raises:
+        InvalidInput: a value or a name is unknown, or the offset is too far to skip to.
+    """
+    query = validated(ListQuery, {name: value for name, value in given.items() if value != ""})
+    if query.before is None and query.offset > MAX_OFFSET:
+        message = f"At most {MAX_OFFSET}; follow the `next` links, or filter, to get further"
+        raise InvalidInput([{"field": "offset", "message": message}])
+    return query

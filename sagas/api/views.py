@@ -1,0 +1,165 @@
+"""The endpoints: each parses, calls one verb of the engine, rings, and renders."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from django.urls import reverse
+from pydantic import BaseModel
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from sagas import engine
+from sagas.api import access, bell, schema
+from sagas.api.answers import DefinitionsAnswer, compensations_answer, definition_answer, saga_answer
+from sagas.api.listing import ACTIVE, page
+from sagas.api.preferences import Preference, idempotency_key, preference
+from sagas.api.requests import StartBody, validated, validated_query
+from sagas.api.waiting import at_rest, until_at_rest
+from sagas.definition import registry
+from sagas.errors import InvalidInput, UnknownSagaType
+from sagas.state import SagaState
+
+
+class Endpoint(APIView):
+    """Base of all endpoints: what every answer carries."""
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answers are for their caller only, and nothing in them is ever run or framed."""
+        done = super().finalize_response(request, response, *args, **kwargs)
+        done.headers.setdefault("Cache-Control", "private, no-cache")
+        done.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        return done
+
+
+def rendered(
+    answer: BaseModel, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    """An answer as JSON."""
+    return Response(answer.model_dump(mode="json"), status=status, headers=headers)
+
+
+def saga_response(state: SagaState, preferred: Preference) -> Response:
+    """A saga that something was just done to: 200 if it is at rest, or comes to rest in time; else 202."""
+    state, waited = until_at_rest(state, preferred.seconds)
+    headers = {"Location": reverse("saga", args=[state.id]), "ETag": etag(state)}
+    if waited and preferred.said is not None:
+        headers["Preference-Applied"] = preferred.said
+    settled = at_rest(state) and state.deadline_at is not None
+    status = HTTPStatus.OK if settled else HTTPStatus.ACCEPTED
+    return rendered(saga_answer(state, state.steps), status, headers)
+
+
+def etag(state: SagaState) -> str:
+    """Changes with every transition of the saga."""
+    return f'"{state.id.hex[-12:]}.{state.epoch}.{state.rev}"'
+
+
+def start(request: Request, body: StartBody, within: str, preferred: Preference) -> Response:
+    """Start one saga; `within` is where its input stands in the request's body."""
+    try:
+        started = engine.start(
+            body.type,
+            body.data,
+            idempotency_key=idempotency_key(request.headers),
+            owner_id=request.user.pk,
+            actor=request.user.get_username(),
+            correlation_id=request.META.get("sagas.correlation_id"),
+            execute=body.execute,
+        )
+    except UnknownSagaType as error:
+        raise InvalidInput([{"field": "type", "message": str(error)}]) from None
+    except InvalidInput as error:
+        raise InvalidInput([{**e, "field": nested(within, e["field"])} for e in error.errors]) from None
+    if not started.repeated:
+        bell.ring(started.state, engine.due_positions(started.state))
+    return saga_response(started.state, preferred)
+
+
+def nested(within: str, field: str) -> str:
+    """The path of a field of the input, whose root the engine calls `data`."""
+    return field if not within or field == "data" else f"{within}.{field}"
+
+
+class SagasView(Endpoint):
+    """All sagas."""
+
+    @schema.start
+    def post(self, request: Request) -> Response:
+        """Start a saga."""
+        access.require(request.user, access.START)
+        body = validated(StartBody, request.data)
+        return start(request, body, "data", preference(request.headers.get("Prefer", "")))
+
+    @schema.sagas
+    def get(self, request: Request) -> Response:
+        """List sagas, newest first."""
+        access.require(request.user, access.SEE, access.START)
+        query = validated_query(request.query_params)
+        url = request.build_absolute_uri(request.path)
+        return rendered(page(access.visible(request.user), query, url))
+
+
+class ActiveSagasView(Endpoint):
+    """Sagas that are not finished and not left to a person."""
+
+    permissions: tuple[str, ...] = (access.SEE, access.START)
+
+    @schema.active_sagas
+    def get(self, request: Request) -> Response:
+        """List active sagas, newest first."""
+        access.require(request.user, *self.permissions)
+        query = validated_query(request.query_params)
+        url = request.build_absolute_uri(request.path)
+        return rendered(page(access.visible(request.user).filter(status__in=ACTIVE), query, url))
+
+
+class SagaView(Endpoint):
+    """One saga."""
+
+    @schema.saga
+    def get(self, request: Request, saga_id: UUID) -> Response:
+        """One saga with its steps."""
+        access.require_visible(request.user, saga_id)
+        state = engine.load(saga_id)
+        tag = etag(state)
+        if tag in request.headers.get("If-None-Match", ""):
+            return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+        return rendered(saga_answer(state, state.steps), headers={"ETag": tag})
+
+
+class CompensationsView(Endpoint):
+    """The effects of one saga."""
+
+    @schema.compensations
+    def get(self, request: Request, saga_id: UUID) -> Response:
+        """Each effect of a saga, and whether it is undone."""
+        access.require_visible(request.user, saga_id)
+        state = engine.load(saga_id)
+        return rendered(compensations_answer(state, state.steps))
+
+
+class DefinitionsView(Endpoint):
+    """What can be started."""
+
+    @schema.definitions
+    def get(self, request: Request) -> Response:
+        """Every installed type with its steps and the JSON schema of its input."""
+        known = [definition_answer(registry.latest(saga_type)) for saga_type in registry.types()]
+        return rendered(DefinitionsAnswer(results=known))
+
+
+class NothingHereView(Endpoint):
+    """Every other path: a problem, not a page."""
+
+    schema = None
+    authentication_classes = ()
+    permission_classes = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """There is nothing here, whatever is asked for."""
+        raise NotFound("There is nothing here.")
