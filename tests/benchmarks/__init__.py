@@ -1,0 +1,1 @@
+"""The engine beside a bare Celery chain, measured in one run: `make bench`."""

@@ -1,0 +1,167 @@
+"""What was measured, as a table for people and as `build/bench.json`."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import psutil
+import psycopg
+import redis
+
+from tests.benchmarks.measure import CALLS, Found, Samples, Sizes
+
+BARE = "bare-celery"
+# (engine, case): what it has to reach of the bare chain's throughput, and of its median alone.
+TARGETS = {
+    ("chain", "completed"): (0.65, 2.0),
+    ("inline", "completed"): (1.6, 1.0),
+    ("inline", "compensated"): (1.8, None),
+}
+
+
+def percentiles(rounds: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """p50, p95 and p99 of all rounds together."""
+    cuts = quantiles([value for one in rounds for value in one], n=100, method="inclusive")
+    return round(cuts[49], 2), round(cuts[94], 2), round(cuts[98], 2)
+
+
+def rows(found: Found, machine: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One object per engine and case."""
+    return [row(engine, case, samples, found, machine) for (engine, case), samples in found.items()]
+
+
+def row(engine: str, case: str, samples: Samples, found: Found, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one engine in one case: medians over rounds, percentiles over all sagas."""
+    alone, steady = percentiles(samples.lone_ms), percentiles(samples.open_loop_ms)
+    bursts = samples.bursts
+    cpu = {name: round(median(b.cpu_ms[name] for b in bursts), 2) for name in bursts[0].cpu_ms}
+    return {
+        "engine": engine,
+        "case": case,
+        "sagas_per_s": round(median(b.sagas_per_s for b in bursts), 1),
+        **dict(zip(("p50_ms", "p95_ms", "p99_ms"), alone, strict=True)),
+        **dict(zip(("open_loop_p50_ms", "open_loop_p95_ms", "open_loop_p99_ms"), steady, strict=True)),
+        "cpu_ms_per_saga": {**cpu, "total": round(sum(cpu.values()), 2)},
+        "statements_per_step": round(median(b.statements_per_step for b in bursts), 3),
+        "statements_to_start": round(median(b.statements_to_start for b in bursts), 3),
+        "connections_opened": sum(b.connections for b in bursts),
+        "calls_per_saga": CALLS[case],
+        **(ratios(samples, found[BARE, case]) if (BARE, case) in found else {}),
+        "machine": machine,
+    }
+
+
+def ratios(samples: Samples, bare: Samples) -> dict[str, Any]:
+    """This engine over the bare chain, round by round: the median ratio and its range."""
+    throughput = [b.sagas_per_s / a.sagas_per_s for a, b in zip(bare.bursts, samples.bursts, strict=True)]
+    alone = [median(b) / median(a) for a, b in zip(bare.lone_ms, samples.lone_ms, strict=True)]
+    return {
+        "throughput_over_bare": spread(throughput),
+        "p50_over_bare": spread(alone),
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest."""
+    return {
+        "median": round(median(values), 3),
+        "least": round(min(values), 3),
+        "greatest": round(max(values), 3),
+    }
+
+
+def machine(database: psycopg.Connection, redis_url: str, sizes: Sizes, *, durable: bool) -> dict[str, Any]:
+    """The machine and the servers that the figures are of."""
+    server = {
+        name: database.execute("SELECT current_setting(%s)", [name]).fetchall()[0][0]
+        for name in ("server_version", "fsync", "synchronous_commit", "full_page_writes")
+    }
+    with redis.Redis.from_url(redis_url) as client:
+        broker: Any = client.info("server")
+        appended: Any = client.config_get("appendonly")
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": processor(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_before": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "postgresql": server,
+        "redis": {
+            "version": broker.get("valkey_version", broker.get("redis_version")),
+            "appendonly": appended["appendonly"],
+        },
+        "durable": durable,
+        "sizes": {name: getattr(sizes, name) for name in Sizes.__slots__},
+    }
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def write(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
+    """The figures as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=2) + "\n")
+
+
+HEAD = (
+    f"{'engine':<12} {'case':<12} {'sagas/s':>8} {'alone p50':>10} {'p95':>6} {'p99':>6}"
+    f" {'at 20/s p50':>12} {'p95':>6} {'p99':>6} {'CPU ms':>7} {'stmts/step':>11} {'start':>6} {'conns':>6}"
+)
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Everything for people to read."""
+    lines = [HEAD, "-" * len(HEAD)]
+    for one in found:
+        lines.append(
+            f"{one['engine']:<12} {one['case']:<12} {one['sagas_per_s']:>8.1f}"
+            f" {one['p50_ms']:>10.2f} {one['p95_ms']:>6.1f} {one['p99_ms']:>6.1f}"
+            f" {one['open_loop_p50_ms']:>12.2f} {one['open_loop_p95_ms']:>6.1f}"
+            f" {one['open_loop_p99_ms']:>6.1f}"
+            f" {one['cpu_ms_per_saga']['total']:>7.2f} {one['statements_per_step']:>11.3f}"
+            f" {one['statements_to_start']:>6.2f} {one['connections_opened']:>6}"
+        )
+    lines += ["", "CPU ms per saga by process:"]
+    for one in found:
+        parts = "  ".join(f"{name} {value:.2f}" for name, value in one["cpu_ms_per_saga"].items())
+        lines.append(f"  {one['engine']:<12} {one['case']:<12} {parts}")
+    lines += ["", "Over the bare chain, median of the rounds (least to greatest):"]
+    lines += [line for one in found if one["engine"] != BARE for line in compared(one)]
+    return "\n".join(lines)
+
+
+def compared(one: Mapping[str, Any]) -> list[str]:
+    """The ratios of one engine in one case, with what they have to be."""
+    if "throughput_over_bare" not in one:
+        return []
+    least, most = TARGETS.get((one["engine"], one["case"]), (None, None))
+    throughput, alone = one["throughput_over_bare"], one["p50_over_bare"]
+    return [
+        f"  {one['engine']:<12} {one['case']:<12} throughput {shown(throughput)}"
+        + ("" if least is None else verdict(throughput["median"] >= least, f"at least {least}")),
+        f"  {'':<12} {'':<12} p50 alone  {shown(alone)}"
+        + ("" if most is None else verdict(alone["median"] < most, f"under {most}")),
+    ]
+
+
+def shown(ratio: Mapping[str, float]) -> str:
+    """A ratio with its range."""
+    return f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['greatest']:.2f})"
+
+
+def verdict(reached: bool, target: str) -> str:
+    """Whether a target is reached."""
+    return f"   {'reached' if reached else 'MISSED'}: {target}"

@@ -1,0 +1,1 @@
+"""What is measured: the same four calls as sagas and as bare Celery tasks."""
