@@ -107,7 +107,7 @@ class Breaker:
         self.keys = {"state": base, "calls": f"{base}:calls", "rate": f"{base}:rate:", "bad": f"{base}:bad"}
 
     def admit(self, ticket: str, timeout: timedelta, *, force: bool) -> Deferred | None:
-        """None if the call may be made, else how long to wait. `force` passes an open circuit, not a limit."""
+        """None if the call may be made, else how long to wait; `force` passes an open circuit."""
         rules = conf().breaker
         limits = conf().participants.get(self.participant, {})
         if not shared_state().reachable():

@@ -314,7 +314,7 @@ def step(
     function: Action | None = None,
     *,
     name: str | None = None,
-    retry: Retry = Retry(),  # noqa: B008  frozen, safe as a default
+    retry: Retry = Retry(),
     timeout: timedelta = CALL_TIMEOUT,
     pivot: bool = False,
     when: Condition | None = None,
@@ -347,7 +347,7 @@ def step(
 
 
 @dataclass(frozen=True, slots=True)
-class parallel:  # noqa: N801  reads as a keyword where it is used
+class parallel:
     """A group of steps that run at the same time: `checks = parallel("checks")`, `@checks.step()`."""
 
     name: str

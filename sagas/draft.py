@@ -339,7 +339,7 @@ class Draft:
         self.undo_next()
 
     def run_again(self, first: int = 0) -> None:
-        """Forward from step `first`, under new generations: every old effect is undone or never was (rule 11)."""
+        """Forward from step `first` under new generations: old effects are undone or never were (rule 11)."""
         self.update(
             status=Status.IN_PROGRESS,
             epoch=self.state.epoch + 1,

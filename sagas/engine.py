@@ -68,11 +68,9 @@ STEP_TYPES = {
 STEP_FIELDS = tuple(f.name for f in fields(StepState))
 SAGA_FIELDS = tuple(f.name for f in fields(SagaState) if f.name != "steps")
 _RECORDSET = ", ".join(["position int", "name text", *(f"{c} {t}" for c, t in STEP_TYPES.items())])
-_STEPS_JSON = (
-    "(SELECT json_agg(json_build_array("
-    + ", ".join(f"t.{name}" for name in STEP_FIELDS)
-    + ") ORDER BY t.position)::text FROM sagas_sagastep t WHERE t.saga_id = {saga}.id)"
-)
+_STEP_COLUMNS = ", ".join(f"t.{name}" for name in STEP_FIELDS)
+_STEPS_JSON = f"""(SELECT json_agg(json_build_array({_STEP_COLUMNS}) ORDER BY t.position)::text
+    FROM sagas_sagastep t WHERE t.saga_id = {{saga}}.id)"""  # noqa: S608  as above
 _SAGA_JSON = "json_build_array(" + ", ".join(f"{{saga}}.{name}" for name in SAGA_FIELDS) + ")::text"
 _AUDIT = """
     INSERT INTO sagas_sagaevent (saga_id, at, kind, step, epoch, attempt, detail, actor, reason, request_id)
@@ -164,7 +162,8 @@ UPDATE sagas_saga SET wake_at = clock_timestamp() + make_interval(secs => %s)
 WHERE id IN (
     SELECT id FROM sagas_saga
     WHERE status = ANY(%s) AND status IN ('pending', 'in_progress', 'compensating')
-      AND {due} <= clock_timestamp() AND paused_at IS NULL AND (type, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+      AND {due} <= clock_timestamp() AND paused_at IS NULL
+      AND (type, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
     ORDER BY {due} LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id"""
 
@@ -519,6 +518,22 @@ def intervene(
     if isinstance(settled, Nothing):
         return Progress(load(saga_id))
     return Progress(settled.state, due_positions(settled.state))
+
+
+def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> str:  # noqa: B008  frozen
+    """What a verb would make of a saga, without doing it: the status it would have at once.
+
+    Raises:
+        SagaNotFound: there is none.
+        NotAllowed: its state forbids it.
+    """
+    state = load(saga_id)
+    _mind_the_parent(state, verb)
+    definition, who = registry.get(state.type, state.version), Entry(verb)
+    decision = interventions.intervene(definition, state, verb, wish, who, clock.now())
+    return (
+        f"left {state.status}: {decision.reason}" if isinstance(decision, Nothing) else decision.state.status
+    )
 
 
 def execute(saga_id: UUID, *, actor: str, reason: str = "", request_id: str | None = None) -> Progress:

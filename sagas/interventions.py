@@ -104,7 +104,7 @@ def retry(draft: Draft, wish: Wish) -> str:
 
 
 def _undo_again(draft: Draft) -> None:
-    """Let a parked compensation go on: a definite refusal asks for a new key, all else keeps it (rule 11)."""
+    """Let a parked compensation go on: a definite refusal asks for a new key (rule 11)."""
     _new_epoch(draft, status=Status.COMPENSATING)
     for step in draft.state.steps:
         if step.status is not StepStatus.COMPENSATION_FAILED:
@@ -212,7 +212,7 @@ def _by_hand(draft: Draft, wish: Wish) -> StepState:
 
 
 def skip(draft: Draft, wish: Wish) -> str:
-    """Leave a step out, with `data` as its output for the steps behind; it stays in the undo set if unknown."""
+    """Leave a step out, with `data` as its output; what it may have done is still undone later."""
     step = _by_hand(draft, wish)
     if draft.state.backward:
         raise NotAllowed("the saga is being undone; use mark-done to settle a compensation by hand")

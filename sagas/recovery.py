@@ -81,7 +81,7 @@ def _mend(saga_id: UUID, mend: Callable[[UUID], Progress]) -> None:
 
 
 def resume(saga_id: UUID) -> Progress:
-    """Repair what the fast path lost: settle claims whose lease ran out, look at waits, ring for what is due."""
+    """Repair what the fast path lost: leases that ran out, waits that are over; ring for what is due."""
     state = engine.load(saga_id)
     rang_for = due_positions(state)
     for step in state.steps:

@@ -1,0 +1,213 @@
+"""`manage.py sagas`: what an operator and a deployment need on the command line."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+
+from sagas import breaker, dispatch, engine, graph, recovery
+from sagas.definition import registry
+from sagas.errors import SagaError
+from sagas.interventions import VERBS, Wish
+from sagas.models import Saga
+
+
+class Command(BaseCommand):
+    """Inspect and steer sagas."""
+
+    help = "Inspect and steer sagas: report, versions, graph, show, scan, circuits, and every intervention."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """One subcommand for each thing to do; interventions come from the engine's list of verbs."""
+        commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        commands.add_parser("report", help="totals, rates and mean durations per type and step")
+        commands.add_parser("versions", help="versions in flight; fails if code for one is missing")
+        commands.add_parser("circuits", help="the circuit breaker of every participant")
+        commands.add_parser("scan", help="run the recovery and timeout scans once, now")
+        close = commands.add_parser("close-circuit", help="close a participant's circuit by hand")
+        close.add_argument("participant")
+        chart = commands.add_parser("graph", help="a definition as a Mermaid flowchart")
+        chart.add_argument("type")
+        chart.add_argument("--saga", type=UUID, help="mark where this saga stands")
+        show = commands.add_parser("show", help="one saga with its steps and its history")
+        show.add_argument("id", type=UUID)
+        for name in ("pause-type", "resume-type"):
+            one = commands.add_parser(name, help=f"{name.split('-')[0]} all sagas of a type")
+            one.add_argument("type")
+            one.add_argument("--reason", required=name == "pause-type", default="")
+        for verb in VERBS.values():
+            self._add_verb(commands.add_parser(verb.name, help=verb.help), verb.arguments)
+
+    def _add_verb(self, parser: CommandParser, arguments: tuple[str, ...]) -> None:
+        parser.add_argument("ids", type=UUID, nargs="*", metavar="ID")
+        parser.add_argument("--status", help="all sagas with this status instead of ids")
+        parser.add_argument("--type", help="only those of this type")
+        parser.add_argument("--limit", type=int, default=100, help="at most so many (default 100)")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would happen to each")
+        parser.add_argument("--reason", required=True)
+        parser.add_argument("--request-id", help="repeating a request under the same id is harmless")
+        if "step" in arguments:
+            parser.add_argument("--step", required=True)
+        if "data" in arguments:
+            parser.add_argument("--data", type=json.loads, default=None, help="the output, as JSON")
+        if "undo" in arguments:
+            parser.add_argument("--undo", action="store_true", help="undo it automatically if the saga turns")
+        if "outcome" in arguments:
+            parser.add_argument("--outcome", required=True, choices=["completed", "failed", "compensated"])
+        if "deadline" in arguments:
+            parser.add_argument("--deadline", required=True, type=datetime.fromisoformat)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the subcommand; the engine's refusals become the command's error."""
+        command = options["command"]
+        try:
+            if command in VERBS:
+                self.steer(command, options)
+            else:
+                getattr(self, command.replace("-", "_"))(options)
+        except SagaError as error:
+            raise CommandError(str(error)) from None
+
+    # --- Steering
+
+    def steer(self, verb: str, options: dict[str, Any]) -> None:
+        """One verb on the sagas given or found; one saga's refusal does not keep it from the others."""
+        wish = Wish(**{k: options[k] for k in VERBS[verb].arguments if options.get(k) is not None})
+        actor, request = getpass.getuser(), options["request_id"] or str(uuid4())
+        refused = 0
+        for saga_id in self._chosen(options):
+            said = "is gone"
+            try:
+                if options["dry_run"]:
+                    said = f"would be {engine.foresee(saga_id, verb, wish=wish)}"
+                else:
+                    done = engine.intervene(
+                        saga_id, verb, actor=actor, reason=options["reason"], request_id=request, wish=wish
+                    )
+                    if done.state is not None:
+                        dispatch.ring(done.state, done.due, engine.clock.now())
+                        said = f"is {done.state.status}"
+            except SagaError as error:
+                refused += 1
+                said = f"refused: {error}"
+            self.stdout.write(f"{saga_id}  {said}")
+        if refused:
+            raise CommandError(f"{refused} of the sagas refused {verb}")
+
+    def _chosen(self, options: dict[str, Any]) -> list[UUID]:
+        if options["ids"] and (options["status"] or options["type"]):
+            raise CommandError("give ids, or a filter by --status and --type, not both")
+        if options["ids"]:
+            return list(options["ids"])
+        if not options["status"]:
+            raise CommandError("give the ids of sagas, or --status (and --type) to choose them")
+        chosen = Saga.objects.filter(status=options["status"]).order_by("id")
+        if options["type"]:
+            chosen = chosen.filter(type=options["type"])
+        return list(chosen.values_list("id", flat=True)[: options["limit"]])
+
+    def pause_type(self, options: dict[str, Any]) -> None:
+        """Let nothing more of a type be claimed."""
+        engine.pause_type(options["type"], actor=getpass.getuser(), reason=options["reason"])
+        self.stdout.write(f"{options['type']} is paused; sagas are still accepted and wait")
+
+    def resume_type(self, options: dict[str, Any]) -> None:
+        """End a pause."""
+        engine.resume_type(options["type"])
+        self.stdout.write(f"{options['type']} goes on with the next recovery scan")
+
+    def scan(self, options: dict[str, Any]) -> None:
+        """What beat does, by hand."""
+        interrupted, overdue = recovery.recover(), recovery.expire()
+        self.stdout.write(f"looked at {interrupted} interrupted and {overdue} overdue sagas")
+
+    def close_circuit(self, options: dict[str, Any]) -> None:
+        """Forget a participant's failures."""
+        breaker.reset(options["participant"])
+        self.stdout.write(f"the circuit of {options['participant']} is closed")
+
+    # --- Looking
+
+    def circuits(self, options: dict[str, Any]) -> None:
+        """A line a participant."""
+        for name, shown in breaker.inspect().items():
+            facts = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in shown.items() if k != "state")
+            self.stdout.write(f"{name:<16}{shown['state']:<12}{facts}")
+
+    def graph(self, options: dict[str, Any]) -> None:
+        """Mermaid on standard output."""
+        state = engine.load(options["saga"]) if options["saga"] else None
+        definition = registry.latest(options["type"])
+        if state is not None:
+            definition = registry.get(state.type, state.version)
+        self.stdout.write(graph.mermaid(definition, state), ending="")
+
+    def show(self, options: dict[str, Any]) -> None:
+        """Steps, then history."""
+        state = engine.load(options["id"])
+        self.stdout.write(f"{state.type} v{state.version}  {state.status}  epoch {state.epoch}")
+        if state.error:
+            self.stdout.write(f"  {state.error}")
+        for step in state.steps:
+            line = f"  {step.name:<28}{step.status:<20}attempts {step.attempts}  undo {step.undo_attempts}"
+            self.stdout.write(line)
+        for event in Saga.objects.get(id=state.id).events.order_by("id"):
+            who = f" by {event.actor}: {event.reason}" if event.actor else ""
+            self.stdout.write(f"  {event.at:%F %T.%f}  {event.kind:<24}{event.step}{who}")
+
+    def versions(self, options: dict[str, Any]) -> None:
+        """A gate for deployments: exit status 1 if a saga in flight has no code here."""
+        sql = """SELECT type, version, count(*) FROM sagas_saga
+                 WHERE status NOT IN ('completed', 'compensated', 'failed') GROUP BY 1, 2 ORDER BY 1, 2"""
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            flying = cursor.fetchall()
+        missing = []
+        for saga_type, version, count in flying:
+            known = (saga_type, version) in registry.by_key
+            missing += [] if known else [f"{saga_type} version {version}"]
+            self.stdout.write(f"{saga_type} v{version}: {count} in flight{'' if known else '  NO CODE HERE'}")
+        if missing:
+            raise CommandError(
+                f"no code for {', '.join(missing)}: deploy it beside the new version until these have ended"
+            )
+        self.stdout.write("every saga in flight has its code")
+
+    def report(self, options: dict[str, Any]) -> None:
+        """Totals and rates per type, then mean durations per step."""
+        with connection.cursor() as cursor:
+            cursor.execute(REPORT_TYPES)
+            self._table(("type", "total", "completed", "compensated", "failed", "parked", "mean s"), cursor)
+            cursor.execute(REPORT_STEPS)
+            self.stdout.write("")
+            self._table(("type", "step", "done", "failed", "undone", "attempts", "mean ms"), cursor)
+
+    def _table(self, head: tuple[str, ...], rows: Any) -> None:
+        cells = [head, *([str(cell) for cell in row] for row in rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        for row in cells:
+            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+# SQL because these are aggregates over whole tables, read by people now and then.
+REPORT_TYPES = """
+SELECT type, count(*),
+       to_char(100.0 * avg((status = 'completed')::int), 'FM990.0') || ' %',
+       to_char(100.0 * avg((status = 'compensated')::int), 'FM990.0') || ' %',
+       to_char(100.0 * avg((status = 'failed')::int), 'FM990.0') || ' %',
+       count(*) FILTER (WHERE status IN ('parked', 'compensation_failed')),
+       coalesce(to_char(avg(extract(epoch FROM finished_at - created_at)), 'FM999990.000'), '-')
+FROM sagas_saga GROUP BY 1 ORDER BY 1"""
+REPORT_STEPS = """
+SELECT s.type, t.name, count(*) FILTER (WHERE t.status IN ('completed', 'compensated', 'compensating')),
+       count(*) FILTER (WHERE t.status = 'failed'), count(*) FILTER (WHERE t.status = 'compensated'),
+       coalesce(to_char(avg(nullif(t.attempts, 0)), 'FM990.00'), '-'),
+       coalesce(to_char(1000 * avg(extract(epoch FROM t.finished_at - t.started_at)), 'FM9999990.0'), '-')
+FROM sagas_sagastep t JOIN sagas_saga s ON s.id = t.saga_id GROUP BY 1, 2, t.position 
+ORDER BY 1, t.position"""
