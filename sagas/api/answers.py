@@ -39,10 +39,12 @@ class StepErrorAnswer(Answer):
     reason: str
 
 
-class SagaErrorAnswer(StepErrorAnswer):
+class SagaErrorAnswer(Answer):
     """Why a saga turned or stopped, and at which step (empty if at none)."""
 
     step: str
+    code: str
+    reason: str
 
 
 class CompensationAnswer(Answer):

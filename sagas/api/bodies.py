@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
-from sagas.api.problems import TooLarge
 from sagas.errors import InvalidInput
 
 MAX_DEPTH = 32
+
+
+class TooLarge(APIException):
+    """The body is longer than the API reads."""
+
+    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The body is too large."
+    default_code = "too-large"
 
 
 class BoundedJSONParser(BaseParser):

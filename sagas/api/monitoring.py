@@ -30,7 +30,8 @@ ALIVE = b'{"status":"ok"}'
 
 def alive() -> HttpResponse:
     """This process answers; nothing else is asked."""
-    return HttpResponse(ALIVE, content_type="application/json", headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", "Content-Length": str(len(ALIVE))}
+    return HttpResponse(ALIVE, content_type="application/json", headers=headers)
 
 
 class LivenessMiddleware:

@@ -67,14 +67,6 @@ NAMES = {
 }
 
 
-class TooLarge(exceptions.APIException):
-    """The body is longer than the API reads."""
-
-    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    default_detail = "The body is too large."
-    default_code = "too-large"
-
-
 def problem(
     request: HttpRequest,
     status: int,

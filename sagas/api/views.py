@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -9,13 +10,15 @@ from uuid import UUID
 from django.urls import reverse
 from pydantic import BaseModel
 from rest_framework.exceptions import NotFound
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sagas import engine
-from sagas.api import access, bell, schema
+from sagas.api import access, bell, problems, schema
 from sagas.api.answers import DefinitionsAnswer, compensations_answer, definition_answer, saga_answer
+from sagas.api.bodies import BoundedJSONParser
 from sagas.api.listing import ACTIVE, page
 from sagas.api.preferences import Preference, idempotency_key, preference
 from sagas.api.requests import StartBody, validated, validated_query
@@ -26,7 +29,14 @@ from sagas.state import SagaState
 
 
 class Endpoint(APIView):
-    """Base of all endpoints: what every answer carries."""
+    """Base of all endpoints: JSON in and out, errors as problems, whatever the project's own defaults are."""
+
+    parser_classes = (BoundedJSONParser,)
+    renderer_classes = (JSONRenderer,)
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        """Every error becomes a problem."""
+        return problems.handler
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Answers are for their caller only, and nothing in them is ever run or framed."""
