@@ -4,6 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sagaproject.participant_settings")
+# Not a default: importing this package has already set the settings of the API.
+os.environ["DJANGO_SETTINGS_MODULE"] = "sagaproject.participant_settings"
 
 application = get_wsgi_application()

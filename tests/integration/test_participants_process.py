@@ -30,7 +30,6 @@ def port(transactional_db: None) -> Iterator[int]:
     command = [sys.executable, "-m", "gunicorn", "sagaproject.participant_wsgi:application"]
     options = ["--no-control-socket", "-k", "gthread", "--threads", "4", "-b", f"127.0.0.1:{number}"]
     environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "sagaproject.participant_settings",
         "INVENTORY_DATABASE_URL": url_of("inventory"),
         "PARTICIPANTS_SERVED": "inventory",
         "PARTICIPANTS_FAULTS": "1",
