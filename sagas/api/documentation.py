@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -18,9 +19,17 @@ DOCS_POLICY = (
 )
 
 
-@cache
+_one_at_a_time = Lock()
+
+
 def document() -> bytes:
     """The OpenAPI document; definitions and URLs do not change while a process lives."""
+    with _one_at_a_time:  # the generator loads its extensions lazily, which two threads must not do at once
+        return _document()
+
+
+@cache
+def _document() -> bytes:
     generator: Any = SchemaGenerator
     return json.dumps(generator().get_schema(public=True), separators=(",", ":")).encode()
 
