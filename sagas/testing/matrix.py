@@ -1,0 +1,124 @@
+"""Every failure at every point, and thousands of random histories, until one breaks an invariant."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sagas.definition import SagaDefinition
+from sagas.testing.choices import Chance, Choices, Deviations
+from sagas.testing.invariants import BrokenInvariant
+from sagas.testing.world import World
+from sagas.transitions import SagaState, Status
+
+Build = Callable[[Choices], World]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a search has seen: how many histories, and how many ended how."""
+
+    histories: int = 0
+    ends: Counter[Status] = field(default_factory=Counter)
+
+    def saw(self, state: SagaState) -> None:
+        """Count one history."""
+        self.histories += 1
+        self.ends[state.status] += 1
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{count} {status}" for status, count in self.ends.most_common())
+        return f"{self.histories} histories: {ends}"
+
+
+def instance(definition: SagaDefinition | type[SagaDefinition]) -> SagaDefinition:
+    """The definition itself, of a class or an instance of it."""
+    return definition() if isinstance(definition, type) else definition
+
+
+def crash_matrix(
+    definition: SagaDefinition | type[SagaDefinition],
+    data: Any = None,
+    *,
+    answers: Mapping[str, Mapping[str, Any]] | None = None,
+    depth: int = 2,
+    limit: int = 3000,
+    build: Build | None = None,
+) -> Report:
+    """Run a definition through every failure at every point, then through pairs of failures.
+
+    At each point of the undisturbed history (a message sent, a claim, a call, an answer, a commit)
+    all that may go wrong there goes wrong, one thing at a time: refusals, transient and unknown
+    outcomes, crashes, doubled, lost and late messages, cancel, timeout. With `depth` 2 or more a
+    second failure follows the first at every later point, at most `limit` histories in all, evenly
+    spread. `data` is the input; `answers` gives results of steps, by name, where later steps
+    compute with them.
+
+    Raises:
+        BrokenInvariant: with the shortest history that breaks an invariant.
+    """
+    real = instance(definition)
+    make = build or (lambda choices: World(real, data or {}, choices, answers=answers or {}))
+    report = Report()
+    level: list[Deviations] = [{}]
+    for reached in range(depth + 1):
+        following: list[Deviations] = []
+        for deviations in level:
+            choices = Choices(deviations)
+            report.saw(make(choices).run())
+            if reached < depth:
+                following.extend(choices.following())
+        room = limit - report.histories
+        level = following if len(following) <= room else _spread(following, max(room, 0))
+    return report
+
+
+def _spread(items: list[Deviations], count: int) -> list[Deviations]:
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def random_histories(build: Callable[[int, Choices], World], count: int, *, seed: int = 0) -> Report:
+    """Run `count` random histories; `build` makes the world of history number n.
+
+    Raises:
+        BrokenInvariant: with a history from which nothing can be left out.
+    """
+    report = Report()
+    for number in range(count):
+        source = random.Random(seed * 1_000_003 + number)  # noqa: S311  reproducible, not secret
+        choices = Chance(source=source, trouble=source.choice((0.02, 0.05, 0.1, 0.25, 0.5)))
+        try:
+            report.saw(build(number, choices).run())
+        except BrokenInvariant as error:
+            shortest = shrink(partial(build, number), choices.taken, error)
+            lines = [f"history {number} of seed {seed}", *shortest.history]
+            raise BrokenInvariant(shortest.broken, lines) from error
+    return report
+
+
+def shrink(build: Build, deviations: Deviations, error: BrokenInvariant) -> BrokenInvariant:
+    """The failure that is left when no deviation can be left out any more."""
+    kept, shortest = dict(deviations), error
+    size = len(kept)
+    while size:
+        points, removed = list(kept), False
+        for start in range(0, len(points), size):
+            fewer = {p: kept[p] for p in kept if p not in points[start : start + size]}
+            failure = _failure(build, fewer) if len(fewer) < len(kept) else None
+            if failure is not None:
+                kept, shortest, removed = fewer, failure, True
+        if not removed or not kept:
+            size //= 2
+    return shortest
+
+
+def _failure(build: Build, deviations: Deviations) -> BrokenInvariant | None:
+    try:
+        build(Choices(deviations)).run()
+    except BrokenInvariant as error:
+        return error
+    return None
