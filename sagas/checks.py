@@ -1,17 +1,23 @@
-"""System checks: settings that definitions rely on."""
+"""System checks: what definitions and settings must agree on. Each carries its mend as a hint."""
 
+from __future__ import annotations
+
+from datetime import timedelta
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from sagas.conf import conf
 from sagas.definition import registry
+from sagas.reading import findings
+from sagas.transitions import lease
 
 
-@register(Tags.compatibility)
+@register
 def lease_outlives_call(**_: Any) -> list[CheckMessage]:
     """A claim must hold longer than the call it is made for (rule 5)."""
-    if conf().lease_margin.total_seconds() > 0:
+    if conf().lease_margin > timedelta(0):
         return []
     return [
         Error(
@@ -22,15 +28,57 @@ def lease_outlives_call(**_: Any) -> list[CheckMessage]:
     ]
 
 
-@register(Tags.compatibility)
+@register
 def definitions_found(**_: Any) -> list[CheckMessage]:
     """A project without any definition has most likely misnamed the module."""
     if registry.by_key:
         return []
     return [
-        Error(
+        Warning(
             "No saga definition was found.",
             hint="Put definitions in a module `sagas` of an installed app, such as shop/sagas.py.",
-            id="sagas.E002",
+            id="sagas.W002",
         )
     ]
+
+
+@register
+def definitions_sound(**_: Any) -> list[CheckMessage]:
+    """Unreachable steps, missing inverses, results of later steps, endless retries."""
+    return [
+        (Error if found.severe else Warning)(found.message, hint=found.hint, id=f"sagas.{found.code}")
+        for definition in registry.by_key.values()
+        for found in findings(definition)
+    ]
+
+
+@register
+def calls_fit_the_worker(**_: Any) -> list[CheckMessage]:
+    """Celery must not kill a task before its call may end, nor deliver it twice meanwhile."""
+    soft = getattr(settings, "CELERY_TASK_SOFT_TIME_LIMIT", None)
+    options = getattr(settings, "CELERY_BROKER_TRANSPORT_OPTIONS", {})
+    visible = options.get("visibility_timeout", 3600)
+    messages: list[CheckMessage] = []
+    for definition in registry.by_key.values():
+        for step in definition.steps:
+            longest = (lease(definition, step.position) + conf().lease_margin).total_seconds()
+            where = f"{type(definition).__name__}.{step.function}"
+            if soft is not None and longest > soft:
+                messages.append(
+                    Error(
+                        f"{where} may hold its claim for {longest:g} s, "
+                        f"but Celery ends tasks after {soft:g} s.",
+                        hint="Lower the step's timeout, or raise CELERY_TASK_SOFT_TIME_LIMIT.",
+                        id="sagas.E003",
+                    )
+                )
+            if longest > visible:
+                messages.append(
+                    Error(
+                        f"{where} may take {longest:g} s, "
+                        f"but Redis delivers its message again after {visible:g} s.",
+                        hint="Raise visibility_timeout in CELERY_BROKER_TRANSPORT_OPTIONS.",
+                        id="sagas.E004",
+                    )
+                )
+    return messages

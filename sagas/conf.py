@@ -2,13 +2,16 @@
 
 SAGAS = {
     "PARTICIPANTS": {name: {"url": "http://...", "credential": "...",
-                            "max_concurrent": 0, "max_per_second": 0}},  # 0: no limit
+                            "max_concurrent": 0, "max_per_second": 0,  # 0: no limit
+                            "key_retention": timedelta(days=30)}},     # how long it keeps keys
     "RING_AFTER": how long a due step may wait for its message before a scan rings again,
     "LEASE_MARGIN": how much longer than its call's timeout a claim holds,
     "TIME_SLICE": how long a worker goes on with one inline saga before others get their turn,
     "BREAKER": {"failures": 5, "window": timedelta(seconds=60), "recovery": timedelta(seconds=30)},
     "REDIS_URL": where circuits and limits are shared; default: Celery's broker,
     "CALLBACK_URL": this API as participants reach it, for callbacks of slow operations,
+    "WORKER_METRICS_PORT": where a worker serves its metrics; 0: it does not,
+    "WORKER_METRICS_ADDRESS": and on which interface; default: this machine alone,
 }
 """
 
@@ -42,6 +45,8 @@ class Conf:
     time_slice: timedelta = timedelta(seconds=5)
     breaker: BreakerRules = BreakerRules()
     callback_url: str = ""
+    worker_metrics_port: int = 0
+    worker_metrics_address: str = "127.0.0.1"
 
 
 @cache

@@ -259,6 +259,7 @@ class Step:
     fallback: Fallback | Cached | None = None
     group: str = ""
     wait_limit: timedelta | None = None
+    read_only: bool = False
     undo: Compensation | None = None
     position: int = -1
     stage: int = -1
@@ -307,6 +308,7 @@ def step(
     fallback: Fallback | Cached | None = None,
     group: str = "",
     wait_limit: timedelta | None = None,
+    read_only: bool = False,
 ) -> Callable[[Action], Step]: ...
 
 
@@ -321,12 +323,14 @@ def step(
     fallback: Fallback | Cached | None = None,
     group: str = "",
     wait_limit: timedelta | None = None,
+    read_only: bool = False,
 ) -> Step | Callable[[Action], Step]:
     """Declare the method below as the next step of the saga; its name in kebab-case is the step's.
 
     `timeout` bounds one call. `when` is asked as the step falls due; if it says no, the step is
     skipped. A `pivot` is the point of no return. `fallback` says what a failure means.
     `wait_limit` bounds the wait for a participant's callback or a child saga's end.
+    `read_only` says that a POST has no effect, so that no check asks for its compensation.
     """
 
     def declare(action: Action) -> Step:
@@ -341,6 +345,7 @@ def step(
             fallback=fallback,
             group=group,
             wait_limit=wait_limit,
+            read_only=read_only,
         )
 
     return declare if function is None else declare(function)

@@ -32,6 +32,8 @@ from sagas.state import Accepted, Done, Impossible, Outcome, Refused, Transient,
 CONNECT_TIMEOUT = 5.0
 ASK_TIMEOUT = timedelta(seconds=5)
 MAX_ANSWER = 1_000_000
+KEY_RETENTION = timedelta(days=30)
+KEY_MARGIN = timedelta(days=1)
 NEVER_PROCESSED = frozenset({425, 429})
 NEEDS_A_PERSON = frozenset({401, 403, 404, 405, 410})
 REFUSALS = frozenset({409, 422})
@@ -47,6 +49,7 @@ class Envelope:
     correlation_id: str
     timeout: timedelta
     compensates: str | None = None
+    compensates_issued_at: str = ""
     callback: str = ""
 
 
@@ -139,12 +142,21 @@ def _connections(pid: int) -> urllib3.PoolManager:
 # --- Calling -----------------------------------------------------------------------------------------
 
 
-def perform(request: Mapping[str, Any], envelope: Envelope) -> Outcome:
-    """Send a stored request once and classify what came back; never raises for what a peer does."""
+def perform(request: Mapping[str, Any], envelope: Envelope, now: datetime) -> Outcome:
+    """Send a stored request once and classify what came back; never raises for what a peer does.
+
+    A key that its participant may have forgotten by `now` (the database's time) is not sent: the
+    call could have its effect a second time (rule 23).
+    """
     target = conf().participants.get(request["participant"])
     if target is None:
         name = request["participant"]
         return Impossible("not_configured", f"add {name!r} with its url to SAGAS['PARTICIPANTS']")
+    for issued_at in filter(None, (request["issued_at"], envelope.compensates_issued_at)):
+        age = now - datetime.fromisoformat(issued_at)
+        if age > target.get("key_retention", KEY_RETENTION) - KEY_MARGIN:
+            name = request["participant"]
+            return Impossible("key_expired", f"{name} may have forgotten the key, it is {age.days} days old")
     headers = {
         "Authorization": f"Bearer {target.get('credential', '')}",
         "Accept": "application/json",
@@ -157,6 +169,7 @@ def perform(request: Mapping[str, Any], envelope: Envelope) -> Outcome:
     }
     if envelope.compensates is not None:
         headers["X-Compensates"] = envelope.compensates
+        headers["X-Compensates-Issued-At"] = envelope.compensates_issued_at
     if envelope.callback:
         headers["X-Callback-Url"] = envelope.callback
     if request["body"]:

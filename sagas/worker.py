@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sagas import breaker, dispatch, engine, metrics, remote
+from sagas.callbacks import callback_url
 from sagas.conf import conf
 from sagas.definition import Cached, SagaDefinition
 from sagas.engine import Progress
@@ -76,6 +77,8 @@ def act(definition: SagaDefinition, state: SagaState, position: int) -> Outcome:
         correlation_id=state.correlation_id,
         timeout=undo.timeout if undo else declared.timeout,
         compensates=idempotency_key(state.id, step, backward=False) if backward else None,
+        compensates_issued_at=(step.request or {}).get("issued_at", "") if backward else "",
+        callback="" if backward else callback_url(state, position),
     )
     outcome = _call(state, position, request, envelope)
     if isinstance(outcome, Done) and isinstance(declared.fallback, Cached) and not backward:
@@ -95,7 +98,7 @@ def _call(state: SagaState, position: int, request: Mapping[str, Any], envelope:
     if held is not None:
         return held
     began = time.monotonic()
-    outcome = remote.perform(request, envelope)
+    outcome = remote.perform(request, envelope, engine.clock.now())
     metrics.called(request["participant"], time.monotonic() - began)
     circuit.note(envelope.key, outcome)
     return outcome
