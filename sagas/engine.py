@@ -112,6 +112,8 @@ APPLIED = "\nSELECT clock_timestamp(), (SELECT count(*) FROM saga)"
 # A lock never outlives its saga: it goes in the statement that ends the saga.
 UNLOCK = "\n, unlocked AS (DELETE FROM sagas_sagalock k USING saga WHERE k.saga_id = saga.id)"
 
+# The step's saga is named twice: a plan made while the tables are empty, and kept, would otherwise read
+# all steps for want of a constant to look up.
 # Everything the decision after the call needs comes back with the claim. `seen` is the revision in the
 # statement's snapshot: if the lock was waited for, it is older than the locked row's, and so are the
 # siblings' rows beside it; then the state is read again (READ COMMITTED, PostgreSQL manual 13.2.1).
@@ -133,7 +135,7 @@ WITH locked AS MATERIALIZED (
         due_at = NULL,
         lease_until = clock_timestamp() + make_interval(secs => %s)
     FROM locked l
-    WHERE t.saga_id = l.id AND t.position = %s AND t.due_at <= clock_timestamp()
+    WHERE t.saga_id = l.id AND t.saga_id = %s AND t.position = %s AND t.due_at <= clock_timestamp()
     RETURNING t.saga_id, t.name, t.status, t.attempts, t.undo_attempts
 ), saga AS (
     UPDATE sagas_saga s SET rev = s.rev + 1, started_at = coalesce(s.started_at, clock_timestamp()),
@@ -425,7 +427,7 @@ class Progress:
 
 def claim(saga_id: UUID, position: int, epoch: int, lease: timedelta) -> SagaState | None:
     """Claim a due step (rule 4); None if there is nothing to claim, for whatever reason."""
-    rows = _query(CLAIM, (saga_id, epoch, lease.total_seconds(), position))
+    rows = _query(CLAIM, (saga_id, epoch, lease.total_seconds(), saga_id, position))
     if not rows:
         return None
     now, seen, saga, steps = rows[0]
