@@ -9,10 +9,8 @@ from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import dj_database_url
-from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
-from kombu import Exchange, Queue
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -146,9 +144,6 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2}
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_TASK_SERIALIZER = "json"
@@ -159,33 +154,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 90
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 100
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
-# Celery closes Django's connections around every task unless told how often it may keep them.
-CELERY_DB_REUSE_MAX = 2**31
 CELERY_TASK_DEFAULT_QUEUE = "forward"
-# Each with an exchange and key of its own: without them all three would bind to the default queue's
-# exchange and every message would land in all of them.
-CELERY_TASK_QUEUES = [
-    Queue(name, Exchange(name), routing_key=name) for name in ("forward", "compensation", "maintenance")
-]
-CELERY_TASK_ROUTES = {
-    "sagas.step": {"queue": "forward"},
-    "sagas.compensate": {"queue": "compensation"},
-    "sagas.scan.*": {"queue": "maintenance"},
-}
-RECOVERY_PERIOD = timedelta(seconds=env.int("SAGA_RECOVERY_SECONDS", 10))
-TIMEOUT_PERIOD = timedelta(seconds=env.int("SAGA_TIMEOUT_SCAN_SECONDS", 60))
-CELERY_BEAT_SCHEDULE = {
-    name: {
-        "task": f"sagas.scan.{name}",
-        "schedule": schedule(run_every=period),
-        "options": {"expires": period.total_seconds() * 3},
-    }
-    for name, period in (
-        ("recover", RECOVERY_PERIOD),
-        ("expire", TIMEOUT_PERIOD),
-        ("canary", timedelta(seconds=30)),
-    )
-}
 CELERY_BEAT_SCHEDULE_FILENAME = str(BASE_DIR / ".data" / "beat-schedule")
 
 # --- The engine and its participants ---------------------------------------------------------------
@@ -194,15 +163,18 @@ PARTICIPANT_CREDENTIAL = env.str("PARTICIPANT_CREDENTIAL", "dev-service-credenti
 SAGAS = {
     "PARTICIPANTS": {
         name: {
-            "url": env.str(
-                f"PARTICIPANT_{name.upper()}_URL", f"http://127.0.0.1:{PARTICIPANTS_PORT}/{name}"
-            ),
+            "url": env.str(f"PARTICIPANT_{name.upper()}_URL", f"http://127.0.0.1:{PARTICIPANTS_PORT}/{name}"),
             "credential": env.str(f"PARTICIPANT_{name.upper()}_CREDENTIAL", PARTICIPANT_CREDENTIAL),
         }
         for name in PARTICIPANT_NAMES
     },
     "RING_AFTER": timedelta(seconds=env.float("SAGA_RING_AFTER_SECONDS", 15)),
     "LEASE_MARGIN": timedelta(seconds=env.float("SAGA_LEASE_MARGIN_SECONDS", 10)),
+    "RECOVERY_PERIOD": timedelta(seconds=env.float("SAGA_RECOVERY_SECONDS", 10)),
+    "TIMEOUT_PERIOD": timedelta(seconds=env.float("SAGA_TIMEOUT_SCAN_SECONDS", 60)),
+    "CALLBACK_URL": env.str("SAGA_CALLBACK_URL", ""),
+    "WORKER_METRICS_PORT": env.int("PORT_WORKER_METRICS", 0),
+    "WORKER_METRICS_ADDRESS": env.str("WORKER_METRICS_ADDRESS", "127.0.0.1"),
 }
 PARTICIPANTS = {
     "CREDENTIALS": env.list("PARTICIPANT_CREDENTIALS", [PARTICIPANT_CREDENTIAL]),
@@ -233,6 +205,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+
+# prometheus_client opens its files in this folder as soon as it is imported.
+if METRICS_FOLDER := env.str("PROMETHEUS_MULTIPROC_DIR", ""):
+    Path(METRICS_FOLDER).mkdir(parents=True, exist_ok=True)
 
 LOGGING_CONFIG = "sagas.logs.from_settings"
 LOGGING = {"format": env.str("LOG_FORMAT", "console"), "level": env.str("LOG_LEVEL", "INFO")}

@@ -6,6 +6,7 @@ SAGAS = {
                             "key_retention": timedelta(days=30)}},     # how long it keeps keys
     "RING_AFTER": how long a due step may wait for its message before a scan rings again,
     "LEASE_MARGIN": how much longer than its call's timeout a claim holds,
+    "RECOVERY_PERIOD", "TIMEOUT_PERIOD": how often beat scans for interrupted and overdue sagas,
     "TIME_SLICE": how long a worker goes on with one inline saga before others get their turn,
     "BREAKER": {"failures": 5, "window": timedelta(seconds=60), "recovery": timedelta(seconds=30)},
     "REDIS_URL": where circuits and limits are shared; default: Celery's broker,
@@ -42,6 +43,8 @@ class Conf:
     redis_url: str = ""
     ring_after: timedelta = timedelta(seconds=15)
     lease_margin: timedelta = timedelta(seconds=10)
+    recovery_period: timedelta = timedelta(seconds=10)
+    timeout_period: timedelta = timedelta(seconds=60)
     time_slice: timedelta = timedelta(seconds=5)
     breaker: BreakerRules = BreakerRules()
     callback_url: str = ""

@@ -15,15 +15,18 @@ from sagas.errors import UnknownSagaType
 log = structlog.get_logger(__name__)
 
 PUT_BACK_AFTER = 5.0
+# On the tasks, so that a project's other tasks keep their own ways. Acknowledged after the work, also
+# when a child is lost; no results, since the row tells everything.
+DURABLE: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
 
 
-@shared_task(bind=True, name=dispatch.STEP_TASK)
+@shared_task(bind=True, name=dispatch.STEP_TASK, **DURABLE)
 def step(self: Task[Any, Any], saga_id: str, position: int, epoch: int, type: str, version: int) -> None:
     """Perform one step forward."""
     _work(self, saga_id, position, epoch, type, version)
 
 
-@shared_task(bind=True, name=dispatch.COMPENSATE_TASK)
+@shared_task(bind=True, name=dispatch.COMPENSATE_TASK, **DURABLE)
 def compensate(
     self: Task[Any, Any], saga_id: str, position: int, epoch: int, type: str, version: int
 ) -> None:
@@ -63,13 +66,13 @@ def _chain_goes_on(task: Task[Any, Any], progress: engine.Progress) -> bool:
     )
 
 
-@shared_task(name=dispatch.WAKE_TASK)
+@shared_task(name=dispatch.WAKE_TASK, **DURABLE)
 def wake(saga_id: str) -> None:
     """What a saga waits for may have come: look."""
     recovery.look(UUID(saga_id))
 
 
-@shared_task(name=dispatch.UNLOCK_TASK)
+@shared_task(name=dispatch.UNLOCK_TASK, **DURABLE)
 def unlocked(key: str) -> None:
     """A semantic lock is free: let the first in its queue begin."""
     first = engine.first_in_line(key)
@@ -77,19 +80,19 @@ def unlocked(key: str) -> None:
         recovery.look(first)
 
 
-@shared_task(name="sagas.scan.recover")
+@shared_task(name="sagas.scan.recover", **DURABLE)
 def recover() -> int:
     """Beat: find interrupted sagas and let them go on."""
     return recovery.recover()
 
 
-@shared_task(name="sagas.scan.expire")
+@shared_task(name="sagas.scan.expire", **DURABLE)
 def expire() -> int:
     """Beat: extend or turn overdue sagas."""
     return recovery.expire()
 
 
-@shared_task(name="sagas.scan.canary")
+@shared_task(name="sagas.scan.canary", **DURABLE)
 def canary() -> None:
     """Beat: prove that messages reach a worker that can write."""
     engine.beat("canary")

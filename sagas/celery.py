@@ -1,0 +1,79 @@
+"""The one line for a project's Celery module: `sagas_use(app)`.
+
+    app = Celery("shop")
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    sagas_use(app)
+    app.autodiscover_tasks()
+
+It adds to the configuration what sagas need and changes nothing for other tasks: routes to queues
+of their own, the beat entries of the scans, and database connections that live as long as a
+worker child. What only sagas' tasks need (late acknowledgement, no results) is declared on them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.schedules import schedule
+from kombu import Exchange, Queue
+
+FORWARD, COMPENSATION, MAINTENANCE = "forward", "compensation", "maintenance"
+ROUTES = {
+    "sagas.step": FORWARD,
+    "sagas.compensate": COMPENSATION,
+    "sagas.wake": COMPENSATION,
+    "sagas.unlocked": COMPENSATION,
+    "sagas.scan.*": MAINTENANCE,
+}
+CANARY_PERIOD = timedelta(seconds=30)
+
+
+def sagas_use(app: Celery) -> None:
+    """Configure `app` for sagas when it is finalised; call it once, after config_from_object.
+
+    A worker must consume them all: `celery -A shop worker -Q celery,forward,compensation,maintenance`.
+    """
+
+    @app.on_after_configure.connect(weak=False)
+    def add(sender: Any, **_: Any) -> None:
+        from sagas.conf import conf  # settings are read when Celery reads its own
+
+        settings = sender.conf
+        # Each queue with an exchange and key of its own: without them all three would bind to the
+        # default queue's exchange, and every message would land in all of them.
+        queues = [Queue(name, Exchange(name), routing_key=name) for name in sorted({*ROUTES.values()})]
+        default = Queue(
+            settings.task_default_queue,
+            Exchange(settings.task_default_queue),
+            routing_key=settings.task_default_queue,
+        )
+        known = {queue.name for queue in settings.task_queues or ()}
+        settings.task_queues = [
+            *(settings.task_queues or [default]),
+            *(queue for queue in queues if queue.name not in known and queue.name != default.name),
+        ]
+        routes = {name: {"queue": queue} for name, queue in ROUTES.items()}
+        settings.task_routes = {**routes, **(settings.task_routes or {})}
+        periods = {
+            "recover": conf().recovery_period,
+            "expire": conf().timeout_period,
+            "canary": CANARY_PERIOD,
+        }
+        settings.beat_schedule = {
+            **{name: beat_entry(name, period) for name, period in periods.items()},
+            **(settings.beat_schedule or {}),
+        }
+        # The name is Celery's own (celery/fixups/django.py): it closes Django's connections around
+        # every task unless told how often it may keep them.
+        settings["CELERY_DB_REUSE_MAX"] = 2**31
+
+
+def beat_entry(name: str, period: timedelta) -> dict[str, Any]:
+    """One scan on beat; a tick that nobody took in time is dropped, the next one does its work."""
+    return {
+        "task": f"sagas.scan.{name}",
+        "schedule": schedule(run_every=period),
+        "options": {"expires": period.total_seconds() * 3},
+    }
