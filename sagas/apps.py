@@ -11,6 +11,6 @@ class SagasConfig(AppConfig):
     verbose_name = "Sagas"
 
     def ready(self) -> None:
-        """Import every app's definitions and the system checks."""
+        """Import every app's definitions, the system checks, and what workers do at their start and end."""
         autodiscover_modules("sagas")
-        from sagas import checks  # noqa: F401
+        from sagas import checks, lifecycle  # noqa: F401
