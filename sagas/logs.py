@@ -59,6 +59,9 @@ def setup(level: str = "INFO", form: str = "console") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Django's own configuration, applied before this one, prints as well while DEBUG is on.
+    of_django = logging.getLogger("django")
+    of_django.handlers[:] = [h for h in of_django.handlers if not isinstance(h, logging.StreamHandler)]
 
 
 def saga(text: str, state: SagaState, **fields: Any) -> None:
