@@ -27,7 +27,7 @@ KEPT_FOR = 1.0
 CANARY_LATE_AFTER = 100.0
 
 _probes = ThreadPoolExecutor(16, thread_name_prefix="saga-readiness")
-_http = urllib3.PoolManager(num_pools=32, maxsize=2, retries=False, timeout=HTTP_TIMEOUT)
+_http = urllib3.PoolManager(num_pools=32, maxsize=16, retries=False, timeout=HTTP_TIMEOUT)
 
 Finding = dict[str, Any]
 
@@ -48,8 +48,7 @@ def database() -> Finding:
 def broker() -> Finding:
     """Opens a connection and closes it."""
     with current_app.connection_for_write(connect_timeout=PROBE_TIMEOUT) as link:
-        link.connect()
-        link.default_channel.client.ping() if hasattr(link.default_channel, "client") else None
+        link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=PROBE_TIMEOUT)
     return {"status": "ok"}
 
 

@@ -71,11 +71,12 @@ def etag(state: SagaState) -> str:
 
 def start(request: Request, body: StartBody, within: str, preferred: Preference) -> Response:
     """Start one saga; `within` is where its input stands in the request's body."""
+    key = idempotency_key(request.headers)
     try:
         started = engine.start(
             body.type,
             body.data,
-            idempotency_key=idempotency_key(request.headers),
+            idempotency_key=key,
             owner_id=request.user.pk,
             actor=request.user.get_username(),
             correlation_id=request.META.get("sagas.correlation_id"),
