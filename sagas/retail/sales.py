@@ -7,7 +7,16 @@ from typing import Any, Self
 from pydantic import ConfigDict, model_validator
 
 from sagas.definition import Call, SagaDefinition, SagaInput, SagaView, step
-from sagas.retail.inputs import Currency, Id, Money, PaymentMethod, PricedItems, total
+from sagas.retail.inputs import (
+    Currency,
+    Id,
+    Money,
+    PaymentMethod,
+    PricedItems,
+    require_sum,
+    total,
+    without_price,
+)
 from sagas.retail.services import inventory, personnel, transactions
 
 
@@ -40,8 +49,8 @@ class SalesInput(SagaInput):
     @model_validator(mode="after")
     def amount_is_the_sum(self) -> Self:
         """Refuse an amount that is not what the items cost."""
-        if self.amount is not None and self.amount != total(self.items):
-            raise ValueError(f"amount is {self.amount}, but the items cost {total(self.items)}")
+        if self.amount is not None:
+            require_sum(self.amount, self.items)
         return self
 
     @property
@@ -71,8 +80,9 @@ class SalesSaga(SagaDefinition):
 
     @step
     def reserve_stock(self, saga: SagaView) -> Call:
-        items = [{"product_id": i.product_id, "quantity": i.quantity} for i in saga.input.items]
-        return inventory.post("reserve-stock", store_id=saga.input.store_id, items=items)
+        return inventory.post(
+            "reserve-stock", store_id=saga.input.store_id, items=without_price(saga.input.items)
+        )
 
     @reserve_stock.compensation
     def release_stock(self, saga: SagaView) -> Call:
