@@ -64,6 +64,23 @@ def setup(level: str = "INFO", form: str = "console") -> None:
     of_django.handlers[:] = [h for h in of_django.handlers if not isinstance(h, logging.StreamHandler)]
 
 
+def adopt() -> None:
+    """In a project that has not configured structlog, pass lines on to the standard library's logging."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
 def saga(text: str, state: SagaState, **fields: Any) -> None:
     """One line about a saga."""
     log.info(text, saga=str(state.id), type=state.type, correlation_id=state.correlation_id, **fields)

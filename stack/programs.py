@@ -12,7 +12,7 @@ from pathlib import Path
 from stack import bootstrap
 from stack.errors import Trouble
 
-OLDEST_POSTGRES = 14
+OLDEST_POSTGRES = 15  # UNIQUE NULLS NOT DISTINCT
 OLDEST_REDIS = (6, 2)
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 NEEDED = ("postgres", "initdb", "pg_ctl")

@@ -1,0 +1,5 @@
+"""A shop that already runs Django and Celery."""
+
+from shop.celery import app
+
+__all__ = ["app"]
