@@ -1,0 +1,73 @@
+"""What reading a definition's source finds, and what its picture shows."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, step
+from sagas.graph import mermaid
+from sagas.reading import findings
+from sagas.retail.sales import SalesSaga
+
+shop = Participant("shop")
+
+
+def reserve(self: SagaDefinition, saga: SagaView) -> Call:
+    return shop.post("reserve")
+
+
+def pay(self: SagaDefinition, saga: SagaView) -> Call:
+    return shop.post("pay", amount=1)
+
+
+def looks_ahead(self: SagaDefinition, saga: SagaView) -> Call:
+    return shop.get("look", saga.results.pay["id"])
+
+
+def misspells(self: SagaDefinition, saga: SagaView) -> Call:
+    return shop.get("look", saga.results.payy["id"])
+
+
+def never(self: SagaDefinition, saga: SagaView) -> Call:
+    return shop.get("look")
+
+
+def define(*functions: Callable[..., object], **options: object) -> SagaDefinition:
+    members: dict[str, object] = {"type": "read_me", "deadline": timedelta(seconds=30), "extensions": 0}
+    for function in functions:
+        members[function.__name__] = step(**options)(function) if options else step(function)  # type: ignore[call-overload]
+    made = type("ReadMe", (SagaDefinition,), members, register=False)
+    assert issubclass(made, SagaDefinition)
+    return made()
+
+
+@pytest.mark.parametrize(
+    ("definition", "code", "text"),
+    [
+        (define(looks_ahead, pay), "E011", "ReadMe.looks_ahead refers to the result of pay"),
+        (define(misspells), "E010", "refers to results.payy"),
+        (define(never, when=lambda saga: False), "E012", "can never run"),
+        (define(reserve, pay), "W010", "ReadMe.reserve has an effect and no compensation"),
+        (define(never, retry=Retry(attempts=9, cap=timedelta(hours=1))), "W011", "given up after 30 s"),
+    ],
+)
+def test_a_finding_names_the_place_and_the_mend(definition: SagaDefinition, code: str, text: str) -> None:
+    found = [f for f in findings(definition) if f.code == code]
+    assert len(found) == 1
+    assert text in found[0].message
+    assert found[0].hint
+
+
+def test_a_sound_definition_has_no_findings() -> None:
+    assert list(findings(SalesSaga())) == []
+
+
+def test_the_picture_shows_steps_in_order_with_their_inverses() -> None:
+    chart = mermaid(SalesSaga())
+    assert chart.startswith("flowchart TD\n")
+    assert (
+        chart.index("validate-employee") < chart.index("reserve-stock") < chart.index("confirm-transaction")
+    )
+    assert "s1 -.-> u1" in chart
+    assert "class " not in chart
