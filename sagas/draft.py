@@ -261,6 +261,9 @@ class Draft:
             finished_at=self.now,
             error={"code": "skipped", "reason": reason},
         )
+        step = self.state.steps[position]
+        if step.effect is Effect.UNKNOWN and step.sequence is None:
+            self.draw_sequence(position)
         self.note("step_skipped", position, reason=reason)
 
     def _complete(self) -> None:

@@ -342,10 +342,13 @@ def _accepted(draft: Draft, position: int, kind: str) -> None:
 
 
 def _deferred(draft: Draft, event: Recorded, outcome: Deferred) -> None:
-    """Nothing was sent: the attempt is given back; an open circuit may have a fallback (rule 5)."""
+    """Nothing was sent: the attempt is forgiven; an open circuit may have a fallback (rule 5).
+
+    It is forgiven, not given back: the next claim must not guard its record by the same number.
+    """
     position, step = event.position, draft.state.steps[event.position]
     declared = draft.declared(position)
-    draft.update_step(position, attempts=step.attempts - 1)
+    draft.update_step(position, forgiven=step.forgiven + 1)
     if draft.state.status is Status.COMPENSATING:
         again = StepStatus.FAILED if step.effect is Effect.UNKNOWN else StepStatus.SKIPPED
         draft.update_step(position, status=again, lease_until=None, finished_at=draft.now)

@@ -51,6 +51,7 @@ class Monitor:
     definition: SagaDefinition
     participants: Participants
     holders: dict[int, str] = field(default_factory=dict)
+    children: set[int] = field(default_factory=set)
     run: int = 0
 
     # --- while it runs
@@ -68,7 +69,6 @@ class Monitor:
             stage = self.definition.steps[position].stage
             early = [s.name for s in before.steps if self._stage(s) < stage and s.status not in PASSED]
             require(not early, f"rule 4: {step.name} was claimed before {early} had passed")
-        require(after.rev == before.rev + 1, "a claim did not raise the revision")
         self.holders[position] = who
 
     def _backward_due(self, before: SagaState, step: StepState) -> None:
@@ -100,13 +100,13 @@ class Monitor:
         if after.epoch != before.epoch:
             turns = turned or before.backward is not after.backward
             require(turns or cause.by_person, "rule 3: the epoch changed without a turn or a person")
-        again = before.status in FINISHED and after.status is not Status.COMPENSATING
+        again = before.status in FINISHED and after.status not in FINISHED | {Status.COMPENSATING}
         if again or (before.retreat_to is not None and after.retreat_to is None):
             self.run += 1
         if turned:
             self._turned(before)
         for old, new in zip(before.steps, after.steps, strict=True):
-            self._step_moved(old, new)
+            self._step_moved(old, new, {e.kind for e in decision.audit if e.step == new.name})
         if after.status in FINISHED:
             self._settled(after)
         if after.status in NEEDS_PERSON and after.status is not before.status:
@@ -120,14 +120,17 @@ class Monitor:
                 f"rule 15: the saga turned although its pivot {item.name} has taken effect",
             )
 
-    def _step_moved(self, old: StepState, new: StepState) -> None:
+    def _step_moved(self, old: StepState, new: StepState, kinds: set[str]) -> None:
+        if "child" in (new.request or {}):
+            self.children.add(new.position)
         require(new.generation >= old.generation, f"rule 11: the generation of {new.name} fell")
         require(new.undo_generation >= old.undo_generation, f"rule 11: {new.name}'s undo generation fell")
         if new.generation == old.generation:
             require(new.attempts >= old.attempts, f"rule 6: the attempts of {new.name} fell")
         elif old.effect is Effect.UNKNOWN:
+            settled = bool(kinds & {"step_compensated", "step_refused"})
             require(
-                not self.undoable(old),
+                settled or not self.undoable(old.position),
                 f"rule 11: {new.name} has a new key though the old one's effect is unknown",
             )
         if new.undo_generation == old.undo_generation:
@@ -163,7 +166,9 @@ class Monitor:
         later = [
             item.name
             for item in self.definition.steps
-            if item.undo is not None and item.stage > stage and self.participants.net(item.position) > 0
+            if self.undoable(item.position)
+            and item.stage > stage
+            and self.participants.net(item.position) > 0
         ]
         name = self.definition.steps[position].name
         require(not later, f"{name} was undone before {later}, which was done after it")
@@ -184,7 +189,7 @@ class Monitor:
             stands = self._standing(item.position, self.run)
             if state.status is Status.COMPLETED and step.effect is Effect.DONE:
                 require(stands == 1, f"the saga is completed, and {item.name} has {stands} effects")
-            elif state.status is not Status.COMPLETED and self.undoable(step):
+            elif state.status is not Status.COMPLETED and self.undoable(step.position):
                 require(stands == 0, f"the saga is {state.status}, and an effect of {item.name} stands")
             if item.pivot and state.status is not Status.COMPLETED:
                 require(stands == 0, f"the saga is {state.status} though its pivot {item.name} took effect")
@@ -194,17 +199,16 @@ class Monitor:
         return [
             step
             for step in state.steps
-            if step.effect in (Effect.DONE, Effect.UNKNOWN) and self.undoable(step)
+            if step.effect in (Effect.DONE, Effect.UNKNOWN) and self.undoable(step.position)
         ]
 
-    def undoable(self, step: StepState) -> bool:
+    def undoable(self, position: int) -> bool:
         """Whether a step has an inverse: its own, or that of the child saga which it starts."""
-        has_child = "child" in (step.request or {})
-        return self.definition.steps[step.position].undo is not None or has_child
+        return self.definition.steps[position].undo is not None or position in self.children
 
     def _standing(self, position: int, run: int) -> int:
         """How many effects stand; of a step without inverse, those of one run of the saga."""
-        if self.definition.steps[position].undo is not None:
+        if self.undoable(position):
             return self.participants.net(position)
         return self.participants.done(position, run)
 

@@ -114,9 +114,10 @@ def _call(
         stage.note(f"the call of {name} {trouble}")
     if trouble is Trouble.DIES_BEFORE:
         raise WorkerDied
+    request = request_of(stage, state, position)
     if trouble is Trouble.SLEEPS_BEFORE:
         yield lease + OVERSLEEPS
-    outcome = Done(stored["value"]) if "value" in stored else _send(stage, state, position, trouble, reply)
+    outcome = Done(stored["value"]) if "value" in stored else _send(stage, request, trouble, reply)
     if trouble is Trouble.DIES_AFTER:
         raise WorkerDied
     if trouble is Trouble.SLEEPS_AFTER:
@@ -137,8 +138,7 @@ def _reply(stage: Stage, name: str, stored: Mapping[str, Any], position: int, ba
     return Reply(trouble)
 
 
-def _send(stage: Stage, state: SagaState, position: int, trouble: Trouble, reply: Reply) -> Outcome:
-    request = request_of(stage, state, position)
+def _send(stage: Stage, request: Request, trouble: Trouble, reply: Reply) -> Outcome:
     match trouble:
         case Trouble.TRANSIENT:
             return Transient(reply.reason or "busy", reply.retry_after)
