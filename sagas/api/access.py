@@ -12,8 +12,7 @@ from sagas.models import Saga, SagaQuerySet
 
 SEE = "sagas.view_saga"
 START = "sagas.start_saga"
-COMPENSATE = "sagas.compensate_saga"
-RETRY = "sagas.retry_saga"
+STEER = "sagas.steer_saga"
 
 Caller = AbstractBaseUser | AnonymousUser
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from sagas.api.display import display_status
+from sagas.api.display import NO_NAMES, display_status
 from sagas.definition import SagaDefinition, Step, registry
 from sagas.errors import UnknownSagaType
 from sagas.models import Saga, SagaStep
@@ -136,6 +136,12 @@ class DefinitionsAnswer(Answer):
     results: list[DefinitionAnswer]
 
 
+class GraphAnswer(Answer):
+    """A chart in Mermaid's language."""
+
+    mermaid: str
+
+
 # From the engine, or from the tables: the names are the same.
 SagaRow = SagaState | Saga
 StepRow = StepState | SagaStep
@@ -155,7 +161,9 @@ def saga_answer(saga: SagaRow, steps: Iterable[StepRow]) -> SagaAnswer:
         type=saga.type,
         version=saga.version,
         status=Status(saga.status),
-        display_status=display_status(saga.status, saga.error, rows),
+        display_status=display_status(
+            saga.status, saga.error, rows, getattr(definition, "display", NO_NAMES)
+        ),
         data=saga.data,
         result=saga.result,
         error=None if saga.error is None else saga_error(saga.error),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from sagas.state import Status, StepStatus
@@ -13,6 +14,8 @@ UNDER_WAY = (
     StepStatus.COMPENSATING,
     StepStatus.COMPENSATION_FAILED,
 )
+UNDOING = (*UNDER_WAY[2:], StepStatus.COMPENSATED)
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 class Placed(Protocol):
@@ -24,11 +27,32 @@ class Placed(Protocol):
     def status(self) -> str: ...
 
 
-def display_status(status: str, error: dict[str, Any] | None, steps: Iterable[Placed]) -> str:
+def display_status(
+    status: str, error: dict[str, Any] | None, steps: Iterable[Placed], names: Mapping[str, str] = NO_NAMES
+) -> str:
     """The status and, while it is about one step, that step: `in_progress_reserve_stock`.
 
-    Running: the step under way, else the next one. Parked, failed: the step at fault.
+    Running: the step under way, else the next one. Parked, failed: the step at fault. A definition
+    may have `names` of its own, which go first: by status, or by step and its status, such as
+    `reserve-stock in_progress`; a step has failed when the saga has, or has turned and not yet
+    begun to undo.
     """
+    known = list(steps)
+    own = names.get(place(status, error, known)) or names.get(status)
+    return own or generic(status, error, known)
+
+
+def place(status: str, error: dict[str, Any] | None, steps: list[Placed]) -> str:
+    """A step and its status, as `names` have it; empty if no step stands for the saga."""
+    turned = status == Status.COMPENSATING and not any(step.status in UNDOING for step in steps)
+    if status == Status.FAILED or turned:
+        return f"{(error or {}).get('step')} failed"
+    name = current(steps, backward=False) if status == Status.IN_PROGRESS else ""
+    return next((f"{step.name} {step.status}" for step in steps if step.name == name), "")
+
+
+def generic(status: str, error: dict[str, Any] | None, steps: list[Placed]) -> str:
+    """The name of a saga whose definition has none for it."""
     match status:
         case Status.PENDING:
             return "awaiting_start"

@@ -21,7 +21,7 @@ from sagas.conf import conf
 
 log = structlog.get_logger(__name__)
 
-PROBE_TIMEOUT = 2.0
+PROBE_TIMEOUT = 2
 HTTP_TIMEOUT = 1.5
 KEPT_FOR = 1.0
 CANARY_LATE_AFTER = 100.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from drf_spectacular.contrib.pydantic import PydanticExtension
 from drf_spectacular.plumbing import ResolvedComponent
@@ -20,6 +21,7 @@ from sagas.api.answers import (
     Answer,
     CompensationsAnswer,
     DefinitionsAnswer,
+    GraphAnswer,
     SagaAnswer,
     SagaPage,
     summary,
@@ -30,6 +32,8 @@ from sagas.api.requests import MAX_LIMIT, MAX_OFFSET, RequestBody
 from sagas.definition import SagaDefinition, registry
 from sagas.interventions import Verb
 from sagas.state import Status
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def component(name: str, schema: dict[str, Any]) -> Any:
@@ -91,6 +95,7 @@ DESCRIPTIONS = {
     422: "The idempotency key was used with another request",
     503: "The database does not answer",
 }
+SIGNAL_NAME = {"type": "string", "minLength": 1, "maxLength": 80}
 ID = OpenApiParameter("saga_id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The saga's id")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -241,6 +246,48 @@ def intervention(verb: Verb, body: type[BaseModel]) -> Any:
         request=body,
         parameters=[ID, IDEMPOTENCY_KEY, prefer(0), *DONE_HEADERS],
         responses={**done(), **problems(400, 403, 404, 409, 413, 415)},
+    )
+
+
+def signal(body: type[BaseModel]) -> Callable[[F], F]:
+    """A word from the outside to a saga."""
+    return extend_schema(
+        operation_id="signal_saga",
+        tags=["outside"],
+        request=body,
+        parameters=[
+            ID,
+            OpenApiParameter("name", SIGNAL_NAME, OpenApiParameter.PATH, description="What is waited for"),
+            IDEMPOTENCY_KEY,
+            prefer(0),
+            *DONE_HEADERS,
+        ],
+        responses={**done(), **problems(400, 403, 404, 409, 413, 415)},
+    )
+
+
+def callback(body: type[BaseModel], answer: type[BaseModel]) -> Callable[[F], F]:
+    """A participant's late answer."""
+    token = OpenApiParameter(
+        "token", OpenApiTypes.STR, OpenApiParameter.PATH, description="From X-Callback-Url"
+    )
+    return extend_schema(
+        operation_id="call_back",
+        tags=["outside"],
+        auth=[],
+        request=body,
+        parameters=[token],
+        responses={200: answer, **problems(400, 404, 409, 413, 415)},
+    )
+
+
+def graph(operation_id: str, *parameters: OpenApiParameter) -> Callable[[F], F]:
+    """A picture."""
+    return extend_schema(
+        operation_id=operation_id,
+        tags=["definitions"],
+        parameters=list(parameters),
+        responses={200: GraphAnswer, **problems(404)},
     )
 
 

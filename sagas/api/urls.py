@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from sagas.api import documentation, monitoring, views
+from sagas.api import documentation, monitoring, outside, views
 from sagas.api.shortcuts import either
 from sagas.api.steering import steering
 from sagas.interventions import VERBS
@@ -21,5 +21,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for route in either(f"api/v1/sagas/<uuid:saga_id>/{verb}", steering(verb), verb)
     ),
     *either("api/v1/sagas/<uuid:saga_id>/compensations", views.CompensationsView, "compensations"),
+    *either("api/v1/sagas/<uuid:saga_id>/graph", views.SagaGraphView, "saga-graph"),
+    *either("api/v1/sagas/<uuid:saga_id>/signals/<str:name>", outside.SignalView, "signal"),
+    *either("api/v1/callbacks/<str:token>", outside.CallbackView, "callback"),
     *either("api/v1/definitions", views.DefinitionsView, "definitions"),
+    *either("api/v1/definitions/<str:saga_type>/graph", views.DefinitionGraphView, "definition-graph"),
 ]

@@ -17,7 +17,13 @@ from rest_framework.views import APIView
 
 from sagas import engine
 from sagas.api import access, bell, problems, schema
-from sagas.api.answers import DefinitionsAnswer, compensations_answer, definition_answer, saga_answer
+from sagas.api.answers import (
+    DefinitionsAnswer,
+    GraphAnswer,
+    compensations_answer,
+    definition_answer,
+    saga_answer,
+)
 from sagas.api.bodies import BoundedJSONParser
 from sagas.api.listing import ACTIVE, page
 from sagas.api.preferences import Preference, idempotency_key, preference
@@ -25,6 +31,7 @@ from sagas.api.requests import StartBody, validated, validated_query
 from sagas.api.waiting import at_rest, until_at_rest
 from sagas.definition import registry
 from sagas.errors import InvalidInput, UnknownSagaType
+from sagas.graph import mermaid
 from sagas.state import SagaState
 
 
@@ -162,6 +169,30 @@ class DefinitionsView(Endpoint):
         """Every installed type with its steps and the JSON schema of its input."""
         known = [definition_answer(registry.latest(saga_type)) for saga_type in registry.types()]
         return rendered(DefinitionsAnswer(results=known))
+
+
+class DefinitionGraphView(Endpoint):
+    """A type as a picture."""
+
+    @schema.graph("graph_of_definition")
+    def get(self, request: Request, saga_type: str) -> Response:
+        """The steps of a type as a chart."""
+        try:
+            definition = registry.latest(saga_type)
+        except UnknownSagaType as error:
+            raise NotFound(str(error)) from None
+        return rendered(GraphAnswer(mermaid=mermaid(definition)))
+
+
+class SagaGraphView(Endpoint):
+    """One saga as a picture."""
+
+    @schema.graph("graph_of_saga", schema.ID)
+    def get(self, request: Request, saga_id: UUID) -> Response:
+        """The steps of a saga as a chart, marked by how far each is."""
+        access.require_visible(request.user, saga_id)
+        state = engine.load(saga_id)
+        return rendered(GraphAnswer(mermaid=mermaid(registry.get(state.type, state.version), state)))
 
 
 class NothingHereView(Endpoint):
