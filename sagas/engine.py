@@ -333,9 +333,7 @@ def start(
         return _started_before(owner_id, idempotency_key, fingerprint)
     metrics.started(saga_type)
     logs.saga("saga started", decision.state)
-    if key is not None:
-        return Started(_take_lock(decision.state))
-    return Started(decision.state)
+    return Started(take_lock(decision.state) if decision.state.awaits_lock else decision.state)
 
 
 def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerprint: str) -> bool:
@@ -519,7 +517,8 @@ def intervene(
         return Progress(load(saga_id))
     if isinstance(settled, Nothing):
         return Progress(load(saga_id))
-    return Progress(settled.state, due_positions(settled.state))
+    state = take_lock(settled.state) if settled.state.awaits_lock else settled.state
+    return Progress(state, due_positions(state))
 
 
 def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> str:  # noqa: B008  frozen
@@ -653,18 +652,13 @@ def _root_holds(parent: SagaState, key: str) -> bool:
     return bool(_query(sql, (parent.id, key)))
 
 
-def _take_lock(state: SagaState) -> SagaState:
-    """Queue for the saga's lock and start at once if it is free."""
+def take_lock(state: SagaState) -> SagaState:
+    """Queue for the saga's lock, unless it stands there already, and begin at once if it is granted."""
     _query(
         """INSERT INTO sagas_sagalock (key, saga_id, held, since) VALUES (%s, %s, false, clock_timestamp())
            ON CONFLICT DO NOTHING RETURNING 1""",
         (state.lock_key, state.id),
     )
-    return grant_lock(state)
-
-
-def grant_lock(state: SagaState) -> SagaState:
-    """Let a waiting saga begin if its lock is free and it is the first in the queue, or holds it."""
     sql = """
         UPDATE sagas_sagalock SET held = true WHERE saga_id = %(saga)s AND (held OR
             id = (SELECT min(id) FROM sagas_sagalock WHERE key = %(key)s)

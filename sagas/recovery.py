@@ -20,7 +20,6 @@ from sagas.state import (
     Resolved,
     Rung,
     SagaState,
-    Status,
     StepState,
     StepStatus,
     Unknown,
@@ -89,8 +88,8 @@ def resume(saga_id: UUID) -> Progress:
             state = engine.happened(state, LeaseExpired(step.position, _learn(state, step)))
         elif step.status is StepStatus.WAITING:
             state = _look_at_wait(state, step)
-    if state.status is Status.WAITING and state.lock_key is not None:
-        state = engine.grant_lock(state)
+    if state.awaits_lock:
+        state = engine.take_lock(state)
     if rang_for and due_positions(state):
         state = engine.happened(state, Rung())
     return Progress(state, due_positions(state))

@@ -162,6 +162,12 @@ class SagaState:
     deadline_at: datetime | None = None
 
     @property
+    def awaits_lock(self) -> bool:
+        """Started, and not begun because its semantic lock is not granted yet."""
+        untouched = all(step.status is StepStatus.PENDING and step.due_at is None for step in self.steps)
+        return self.status is Status.WAITING and self.lock_key is not None and untouched
+
+    @property
     def backward(self) -> bool:
         """True from the turn on."""
         return self.status in (Status.COMPENSATING, Status.COMPENSATED, Status.COMPENSATION_FAILED)

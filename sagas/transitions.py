@@ -103,6 +103,7 @@ __all__ = [
 
 POLL_FIRST = timedelta(seconds=5)
 POLL_CAP = timedelta(minutes=10)
+LOCK_POLL = timedelta(seconds=30)
 RETRY_LATER_AFTER = timedelta(minutes=1)
 
 
@@ -127,6 +128,8 @@ def resume_at(state: SagaState) -> datetime | None:
     """When a waiting saga must be looked at; None: only the outside can wake it."""
     if state.status is not Status.WAITING or state.paused_at is not None:
         return None
+    if state.awaits_lock and state.waiting_since is not None:
+        return state.waiting_since + LOCK_POLL
     return min(_wait_ends(state), default=None)
 
 
@@ -609,7 +612,7 @@ def _polled(draft: Draft, event: Polled) -> str:
 
 
 def _lock_granted(draft: Draft) -> str:
-    if draft.state.status is not Status.WAITING or any(s.wait or s.attempts for s in draft.state.steps):
+    if not draft.state.awaits_lock:
         return "the saga does not wait for its lock"
     draft.note("lock_granted", key=draft.state.lock_key)
     draft.advance()

@@ -303,6 +303,17 @@ def test_a_lock_makes_the_second_saga_wait_in_order_and_ends_with_its_saga() -> 
     assert not SagaLock.objects.exists()
 
 
+def test_a_saga_whose_place_in_the_queue_was_never_written_gets_it_from_the_scan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "take_lock", lambda state: state)  # the process ends right before it
+        saga = engine.start("test_locked", {"order_id": 21}).state
+    assert Saga.objects.get(id=saga.id).resume_at is not None
+    assert run(recovery.resume(saga.id)).steps[0].status is StepStatus.WAITING
+    assert SagaLock.objects.get(saga=saga.id).held
+
+
 @pytest.mark.parametrize("saga_type", ["test_wide", "test_wide_inline"])
 def test_a_group_joins_once_and_a_condition_skips(saga_type: str) -> None:
     saga = begin(saga_type)
