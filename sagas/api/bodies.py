@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import isfinite
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
@@ -74,6 +75,8 @@ def _check(body: Any) -> None:
             raise _too_deep()
         if isinstance(value, str):
             _check_text(path, value)
+        elif isinstance(value, float) and not isfinite(value):
+            raise InvalidInput([{"field": path, "message": "The number is too large"}])
         elif isinstance(value, dict):
             for key, item in value.items():
                 _check_text(path, key)

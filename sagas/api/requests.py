@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -48,12 +50,20 @@ class InterventionBody(RequestBody):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+def in_utc(moment: datetime) -> datetime:
+    """The same moment as everything else is stored and answered."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no such moment in UTC") from None
+
+
 ARGUMENTS: dict[str, Any] = {
     "step": (Annotated[str, Field(min_length=1, max_length=80)], ...),
     "data": (JsonValue, None),
     "undo": (Annotated[bool, Field(strict=True)], False),
     "outcome": (Literal["completed", "failed", "compensated"], ...),
-    "deadline": (AwareDatetime, ...),
+    "deadline": (Annotated[AwareDatetime, AfterValidator(in_utc)], ...),
 }
 
 

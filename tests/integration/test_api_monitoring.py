@@ -1,0 +1,221 @@
+"""Health, readiness, metrics and the documentation, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import get_resolver
+
+from sagas import engine
+from sagas.api import documentation, monitoring, readiness
+from sagas.api.readiness import Readiness
+from sagas.metrics import DatabaseCollector
+from tests.api import SAGAS, caller, drive, sale, started
+
+pytestmark = pytest.mark.django_db
+
+
+# --- Health -----------------------------------------------------------------------------------------
+
+
+def test_health_asks_nobody(settings: Any) -> None:
+    settings.ALLOWED_HOSTS = []
+    with CaptureQueriesContext(connection) as statements:
+        answer = Client().get("/health", headers={"Host": "10.0.0.7"})
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert len(statements) == 0
+
+
+def test_health_is_routed_where_the_middleware_is_not_installed(settings: Any) -> None:
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "Liveness" not in name]
+    assert Client().get("/health").json() == {"status": "ok"}
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Readiness that has not been asked before, and a participant that is not there."""
+    monkeypatch.setattr(monitoring, "readiness", Readiness())
+    settings.SAGAS = {"PARTICIPANTS": {"inventory": {"url": "http://127.0.0.1:9/inventory"}}}
+
+
+@pytest.mark.usefixtures("probed")
+@pytest.mark.django_db(transaction=True)
+def test_ready_reports_what_is_away_and_still_says_200() -> None:
+    engine.beat("canary")
+    answer = Client().get("/health/ready")
+    checks = answer.json()["checks"]
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert {checks[name]["status"] for name in ("database", "broker", "workers")} == {"ok"}
+    assert checks["participants"] == {"inventory": {"status": "unreachable"}}
+
+
+@pytest.mark.usefixtures("probed")
+def test_without_the_database_nothing_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> dict[str, Any]:
+        raise DatabaseError("password=secret")
+
+    monkeypatch.setattr(readiness, "database", away)
+    answer = Client().get("/health/ready")
+    assert answer.status_code == 503
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer.json()["checks"]["database"]["status"] == "unreachable"
+    assert b"secret" not in answer.content
+
+
+@pytest.mark.parametrize(("age", "status"), [(None, "unknown"), (1.0, "ok"), (500.0, "late")])
+def test_workers_are_judged_by_the_canarys_age(age: float | None, status: str) -> None:
+    assert readiness.workers(age)["status"] == status
+
+
+def test_a_probe_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from threading import Event
+
+    released = Event()
+    monkeypatch.setattr(readiness, "PROBE_TIMEOUT", 0.2)
+    monkeypatch.setattr(readiness, "database", lambda: {"status": "ok"})
+    monkeypatch.setattr(readiness, "broker", lambda: released.wait(30) and {})
+    monkeypatch.setattr(readiness, "participant", lambda url: {"status": "ok"})
+    try:
+        checks = Readiness().checks()
+    finally:
+        released.set()
+    assert checks["broker"] == {"status": "no answer in time"}
+    assert checks["database"] == {"status": "ok"}
+
+
+def test_findings_are_kept_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def database() -> dict[str, Any]:
+        asked.append("database")
+        return {"status": "ok"}
+
+    monkeypatch.setattr(readiness, "database", database)
+    monkeypatch.setattr(readiness, "broker", lambda: {"status": "ok"})
+    monkeypatch.setattr(readiness, "participant", lambda url: {"status": "ok"})
+    now = [0.0]
+    ready = Readiness(clock=lambda: now[0])
+    ready.checks()
+    ready.checks()
+    now[0] = 1.1
+    ready.checks()
+    assert len(asked) == 2
+
+
+# --- Metrics ----------------------------------------------------------------------------------------
+
+
+def test_metrics_hold_counters_and_gauges_from_the_database() -> None:
+    drive(started(caller("operator")))
+    text = Client().get("/metrics").content.decode()
+    assert 'saga_started_total{type="sales_saga"}' in text
+    assert 'saga_total{status="completed",type="sales_saga"} 1.0' in text
+    assert "django_http_requests_total_by_method_total" in text
+    assert "saga_database_up 1.0" in text
+
+
+def test_metrics_go_on_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: DatabaseCollector) -> None:
+        raise DatabaseError
+
+    monkeypatch.setattr(DatabaseCollector, "collect", away)
+    text = Client().get("/metrics").content.decode()
+    assert "saga_database_up 0.0" in text
+    assert "saga_started_total" in text
+
+
+def test_metrics_of_several_processes_come_from_their_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    text = Client().get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}).content
+    assert b"saga_database_up 1.0" in text
+    assert b"python_info" not in text
+
+
+# --- Documentation ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(documentation.document())
+    return parsed
+
+
+def test_the_document_is_valid_and_without_warnings(tmp_path: Path) -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn", file=str(tmp_path / "openapi.yaml"))
+
+
+def test_the_document_names_every_path_of_the_api(document: dict[str, Any]) -> None:
+    routed = {
+        f"/{path}".replace("<uuid:", "{").replace("<str:", "{").replace(">", "}").rstrip("/")
+        for path in (str(getattr(pattern, "pattern", "")) for pattern in flat(get_resolver().url_patterns))
+        if path.startswith("api/")
+    }
+    assert {path.rstrip("/") for path in document["paths"]} == routed
+
+
+def flat(patterns: Any) -> Iterator[Any]:
+    """The routes, those of included modules too."""
+    for pattern in patterns:
+        inner = getattr(pattern, "url_patterns", None)
+        yield from flat(inner) if inner is not None else [pattern]
+
+
+def test_examples_run_as_they_stand(document: dict[str, Any]) -> None:
+    operator = caller("operator")
+    examples = document["paths"][SAGAS]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    assert "SalesSaga" in examples
+    for example in examples.values():
+        assert operator.post(SAGAS, example["value"], format="json").status_code == 202
+    body = document["paths"]["/api/saga/sales"]["post"]["requestBody"]["content"]["application/json"]
+    (example,) = body["examples"].values()
+    answer = operator.post("/api/saga/sales", example["value"], format="json", headers={"Prefer": "wait=0"})
+    assert answer.status_code == 202
+
+
+def test_answers_are_as_documented(document: dict[str, Any]) -> None:
+    operator = caller("operator")
+    saga_id = started(operator)
+    drive(saga_id)
+    missing = operator.get(f"{SAGAS}/00000000-0000-0000-0000-000000000000")
+    for component, answer in (
+        ("SagaAnswer", operator.get(f"{SAGAS}/{saga_id}")),
+        ("SagaPage", operator.get(SAGAS)),
+        ("CompensationsAnswer", operator.get(f"{SAGAS}/{saga_id}/compensations")),
+        ("DefinitionsAnswer", operator.get("/api/v1/definitions")),
+        ("Problem", missing),
+    ):
+        schema = {**document, "$ref": f"#/components/schemas/{component}"}
+        jsonschema.Draft202012Validator(schema).validate(answer.json())
+
+
+def test_the_input_of_every_type_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas["StartSaga"]["discriminator"]["mapping"]["sales_saga"].endswith("/StartSalesSaga")
+    schema = {**document, "$ref": "#/components/schemas/StartSaga"}
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate({"type": "sales_saga", "data": sale()})
+    assert list(validator.iter_errors({"type": "sales_saga", "data": sale(store_id=0)}))
+
+
+def test_swagger_ui_runs_its_own_scripts_only() -> None:
+    answer = Client().get("/api-docs", headers={"Accept": "text/html"})
+    assert answer.status_code == 200
+    assert b"<script>" not in answer.content
+    assert answer["Content-Security-Policy"].startswith("default-src 'self'")
+    script = Client().get("/api-docs?script=", headers={"Accept": "*/*"})
+    assert b"SwaggerUIBundle" in script.content
+    schema = Client().get("/api-docs/schema")
+    assert schema["Content-Type"] == "application/vnd.oai.openapi+json"
+    unchanged = Client().get("/api-docs/schema", headers={"If-None-Match": schema["ETag"]})
+    assert unchanged.status_code == 304
