@@ -64,10 +64,13 @@ def chain_from(definition: SagaDefinition, state: SagaState, position: int) -> S
 
     Forward the chain ends before a parallel group, whose members are rung for one by one, and
     behind a member of one, since only the join knows what comes next. Backward it follows the
-    order of undoing as it is known now.
+    order of undoing as it is known now. Inline, the worker itself goes on: one message.
     """
     task = COMPENSATE_TASK if state.backward else STEP_TASK
-    positions = _undo_run(state, position) if state.backward else _forward_run(definition, position)
+    if definition.execution == "inline":
+        positions = [position]
+    else:
+        positions = _undo_run(state, position) if state.backward else _forward_run(definition, position)
     messages = [
         current_app.signature(
             task, args=(str(state.id), p, state.epoch, state.type, state.version), immutable=True
