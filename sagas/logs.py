@@ -21,7 +21,9 @@ log = structlog.get_logger("sagas")
 
 CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ALARMS = frozenset({"saga_parked", "compensation_failed"})
-QUIET = frozenset({"step_completed", "step_compensated", "step_skipped"})
+QUIET = frozenset(
+    {"step_claimed", "step_completed", "compensation_claimed", "step_compensated", "step_skipped"}
+)
 
 
 def setup(level: str = "INFO", form: str = "console") -> None:
@@ -88,9 +90,13 @@ def saga(text: str, state: SagaState, **fields: Any) -> None:
 
 def decided(decision: Decision) -> None:
     """One line per entry of a decision; what a person must see is an error with the saga's state."""
+    debugging = logging.getLogger("sagas").isEnabledFor(logging.DEBUG)
+    told = [entry for entry in decision.audit if debugging or entry.kind not in QUIET]
+    if not told:
+        return
     state = decision.state
     common = {"saga": str(state.id), "type": state.type, "correlation_id": state.correlation_id}
-    for entry in decision.audit:
+    for entry in told:
         fields = {**common, "step": entry.step, "attempt": entry.attempt, **entry.detail}
         if entry.kind in ALARMS:
             log.error(entry.kind, steps={s.name: str(s.status) for s in state.steps}, **fields)
