@@ -111,16 +111,37 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 
-class _WatchedHTTPConnection(HTTPConnection):
+class _Watched(HTTPConnection):
+    """Tells the watchdog of its requests, and sends each in one piece.
+
+    Head and body apart are two packets, and the peer wakes up twice.
+    """
+
+    _held: list[bytes] | None = None
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         _watchdog.uses(self)
-        super().request(*args, **kwargs)
+        self._held = []
+        try:
+            super().request(*args, **kwargs)
+            pieces = self._held
+        finally:
+            self._held = None
+        super().send(b"".join(pieces))
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
 
 
-class _WatchedHTTPSConnection(HTTPSConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _watchdog.uses(self)
-        super().request(*args, **kwargs)
+class _WatchedHTTPConnection(_Watched):
+    pass
+
+
+class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
+    pass
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
