@@ -91,6 +91,11 @@ class Monitor:
             after.status is before.status or _leads(before.status, after.status, turned=turned),
             f"the saga went from {before.status} to {after.status}, which is no edge",
         )
+        for entry in decision.audit:
+            require(
+                entry.detail.get("code") != "definition_error" or entry.kind not in ALERTS,
+                f"the definition raises an error: {entry.detail.get('reason')}",
+            )
         if cause.records is not None:
             holder = self.holders.get(cause.records)
             require(
