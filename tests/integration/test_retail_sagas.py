@@ -1,0 +1,248 @@
+"""Every saga of the retail business against the real participants: done, refused, and unknown."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from participants.contract.barrier import records
+from participants.contract.models import Operation
+from sagas import engine
+from sagas.definition import registry
+from sagas.state import SagaState, Status
+from tests.retail import drive, each, fault, original, run
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.usefixtures("shop"),
+]
+
+# Which participant each step calls, in the order of the steps.
+CALLS = {
+    "sales_saga": {
+        "validate-employee": "personnel",
+        "reserve-stock": "inventory",
+        "create-transaction": "transactions",
+        "confirm-stock": "inventory",
+        "confirm-transaction": "transactions",
+    },
+    "return_saga in store": {
+        "validate-return": "transactions",
+        "create-return-transaction": "transactions",
+        "process-refund": "transactions",
+        "restore-stock": "inventory",
+        "update-sale": "transactions",
+    },
+    "return_saga online": {
+        "validate-return": "transactions",
+        "create-return-transaction": "transactions",
+        "process-refund": "payments",
+        "restore-stock": "inventory",
+        "update-sale": "transactions",
+    },
+    "purchase_saga": {
+        "validate-inventory": "inventory",
+        "reserve-inventory": "inventory",
+        "process-payment": "payments",
+        "create-sale": "transactions",
+        "update-inventory": "inventory",
+    },
+    "checkout_saga": {
+        "verify-stock": "inventory",
+        "fetch-product": "catalogue",
+        "reserve-stock": "inventory",
+        "create-order": "orders",
+    },
+    "order_saga": {
+        "reserve-stock": "inventory",
+        "debit-account": "payments",
+        "create-order": "orders",
+        "send-notification": "notifications",
+    },
+    "transfer_saga": {
+        "validate-employee": "personnel",
+        "check-stores": "stores",
+        "take-from-source": "inventory",
+        "add-to-destination": "inventory",
+        "record-movement": "inventory",
+    },
+    "replenishment_saga": {
+        "approve-request": "supply_chain",
+        "take-from-central": "supply_chain",
+        "add-to-store": "inventory",
+    },
+    "store_opening_check": {
+        "check-stock": "inventory",
+        "store-info": "stores",
+        "employee-schedule": "personnel",
+    },
+}
+# What one success changes, money in cents.
+CHANGES: dict[str, dict[str, int]] = {
+    "sales_saga": {"stock 1/456": -2, "balance 123": -5998, "SALE CONFIRMED": 1, "sessions": 1},
+    "return_saga in store": {
+        "stock 1/456": 1,
+        "balance 123": 2999,
+        "RETURN CONFIRMED": 1,
+        "refunds": 1,
+        "returned": 1,
+        "refunded": 2999,
+    },
+    "return_saga online": {
+        "stock 1/456": 1,
+        "account 123": 2999,
+        "RETURN CONFIRMED": 1,
+        "refunds": 1,
+        "returned": 1,
+        "refunded": 2999,
+    },
+    "purchase_saga": {"stock 1/456": -2, "account 123": -5998, "SALE CONFIRMED": 1, "payments": 1},
+    "checkout_saga": {"reserved 1/456": 2, "orders": 1},
+    "order_saga": {"reserved 1/456": 2, "account 123": -5998, "payments": 1, "orders": 1, "messages": 1},
+    "transfer_saga": {"stock 1/456": -2, "stock 2/456": 2, "sessions": 1, "transfers": 1},
+    "replenishment_saga": {"stock 1/456": 2, "centre 456": -2, "approved": 1},
+    "store_opening_check": {},
+}
+RESULTS = {
+    "sales_saga": {"transaction_id"},
+    "return_saga in store": {"return_transaction_id", "refund_id", "refunded"},
+    "return_saga online": {"return_transaction_id", "refund_id", "refunded"},
+    "purchase_saga": {"sale_id", "payment_id"},
+    "checkout_saga": {"order_id", "amount", "currency"},
+    "order_saga": {"order_id", "payment_id"},
+    "transfer_saga": {"movement_id"},
+    "replenishment_saga": {"request_id"},
+    "store_opening_check": {
+        "store_id",
+        "store",
+        "opens_at",
+        "closes_at",
+        "staff",
+        "out_of_stock",
+        "ready",
+    },
+}
+STEPS = [(case, step) for case, steps in CALLS.items() for step in steps]
+
+
+def prepared(case: str) -> Callable[[], SagaState]:
+    """How to run that case; a return has its original sale made first."""
+    saga_type, _, paid = case.partition(" ")
+    if saga_type != "return_saga":
+        return lambda: run(saga_type)
+    number = original("online" if paid == "online" else "in store")
+    return lambda: run(saga_type, original_transaction_id=number)
+
+
+def kept(state: SagaState, step: str, participant: str) -> Operation | None:
+    """What the participant keeps under the key of a step's action."""
+    return records(participant).filter(key=f"{state.id}:{step}:action:0").first()
+
+
+def compensations(case: str) -> dict[str, str]:
+    """The compensation of each step that has one, by step."""
+    definition = registry.latest(case.split()[0])
+    return {step.name: step.undo.name for step in definition.steps if step.undo is not None}
+
+
+def undone_steps(state: SagaState) -> list[str]:
+    """The steps that were undone, in the order of undoing."""
+    done = [step for step in state.steps if step.status == "compensated" and step.undo_finished_at]
+    return [step.name for step in sorted(done, key=lambda step: str(step.undo_finished_at))]
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_done(case: str) -> None:
+    state, changed = each(prepared(case))
+    assert (state.status, state.error) == (Status.COMPLETED, None)
+    assert changed == CHANGES[case]
+    assert set(state.result or {}) == RESULTS[case]
+    assert [step.name for step in state.steps if step.name in CALLS[case]] == list(CALLS[case])
+    for step, participant in CALLS[case].items():
+        stored = next(s.request for s in state.steps if s.name == step) or {}
+        assert stored["participant"] == participant
+
+
+@pytest.mark.parametrize(("case", "step"), STEPS)
+def test_refused(case: str, step: str) -> None:
+    """Everything done before is undone in reverse order, and nothing behind is begun."""
+    go, participant = prepared(case), CALLS[case][step]
+    fault(participant, step, "refuse", code="not_today", reason="We would rather not.")
+    state, changed = each(go)
+    before = list(CALLS[case])[: list(CALLS[case]).index(step)]
+    to_undo = [name for name in before if name in compensations(case)]
+    assert state.status == (Status.COMPENSATED if to_undo else Status.FAILED)
+    assert state.error == {"step": step, "code": "not_today", "reason": "We would rather not."}
+    assert undone_steps(state) == to_undo[::-1]
+    assert changed == {}
+
+
+@pytest.mark.parametrize(("case", "step"), STEPS)
+def test_applied_and_the_answer_lost_once(case: str, step: str) -> None:
+    """The call is repeated under its key and has its effect once."""
+    go, participant = prepared(case), CALLS[case][step]
+    fault(participant, step, "reset_after")
+    state, changed = each(go)
+    assert state.status == Status.COMPLETED
+    assert changed == CHANGES[case]
+    assert next(s.attempts for s in state.steps if s.name == step) == 2
+
+
+@pytest.mark.parametrize(("case", "step"), [pair for pair in STEPS if pair[1] != "record-movement"])
+def test_applied_and_never_answered(case: str, step: str) -> None:
+    """The step is given up, and undone with those before it."""
+    go, participant = prepared(case), CALLS[case][step]
+    fault(participant, step, "error_after", times=None)
+    state, changed = each(go)
+    assert state.status in (Status.COMPENSATED, Status.FAILED)
+    assert (state.error or {})["code"] == "outcome_unknown"
+    assert changed == {}
+    if step in compensations(case):
+        record = kept(state, step, participant)
+        assert record is not None
+        assert record.state == "undone"
+
+
+def test_a_note_of_a_transfer_that_is_never_answered_waits_for_a_person() -> None:
+    fault("inventory", "record-movement", "error_after", times=3)
+    state = run("transfer_saga")
+    assert (state.status, (state.error or {})["step"]) == (Status.PARKED, "record-movement")
+
+    def resumed() -> SagaState:
+        engine.retry(state.id, actor="operator", reason="the inventory answers again")
+        return drive(state.id)
+
+    ended, changed = each(resumed)
+    assert ended.status == Status.COMPLETED
+    assert changed == {}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_undoing_whose_answers_are_lost(case: str) -> None:
+    """Each compensation is repeated under its key; all of them together take everything back."""
+    go = prepared(case)
+    for step, undo in compensations(case).items():
+        fault(CALLS[case][step], undo, "reset_after")
+    last = list(CALLS[case])[-1]
+    fault(CALLS[case][last], last, "error_after", times=3)
+    state, changed = each(go)
+    if case == "transfer_saga":
+        return
+    assert changed == {}
+    attempts = {s.name: s.undo_attempts for s in state.steps if s.status == "compensated"}
+    assert set(attempts.values()) <= {2}, attempts
+
+
+@pytest.mark.parametrize("case", [case for case in CALLS if case != "transfer_saga"])
+def test_compensated_after_it_was_completed(case: str) -> None:
+    go = prepared(case)
+
+    def there_and_back() -> SagaState:
+        done: Any = go()
+        assert done.status == Status.COMPLETED
+        engine.compensate(done.id, actor="operator", reason="a mistake")
+        return drive(done.id)
+
+    state, changed = each(there_and_back)
+    assert state.status == (Status.COMPENSATED if compensations(case) else Status.FAILED)
+    assert changed == {}
