@@ -1,0 +1,5 @@
+"""The operators' pages in Django's admin. They show, ask why, call an engine verb; no rules here."""
+
+from sagas.admin import heartbeats, sagas
+
+__all__ = ["heartbeats", "sagas"]
