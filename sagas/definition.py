@@ -1,180 +1,56 @@
 """What an author writes: a saga as a class, a step as a pure function that returns the call to make.
 
 Nothing here does I/O or knows Django. A definition is checked when its class is created, so a
-wrong one fails at import with the mend in the message.
+wrong one fails at import with the mend in the message. Everything an author needs can be imported
+from this module.
 """
 
 from __future__ import annotations
 
 import builtins
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from decimal import Decimal
-from enum import Enum
+from datetime import timedelta
 from typing import Any, ClassVar, Literal, TypeVar, overload
-from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sagas.calls import Call, Child, Participant, Wait, approval, plain, signal, sleep, until
 from sagas.errors import DefinitionError, InvalidInput, UnknownSagaType
+from sagas.policies import CALL_TIMEOUT, PATIENT, USUAL, Cached, Fallback, Retry
+
+__all__ = [
+    "CALL_TIMEOUT",
+    "PATIENT",
+    "USUAL",
+    "Cached",
+    "Call",
+    "Child",
+    "Compensation",
+    "Fallback",
+    "Participant",
+    "Registry",
+    "Results",
+    "Retry",
+    "SagaDefinition",
+    "SagaInput",
+    "SagaView",
+    "Step",
+    "Wait",
+    "approval",
+    "parallel",
+    "plain",
+    "registry",
+    "signal",
+    "sleep",
+    "step",
+    "until",
+]
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON types: decimals, dates and ids become strings, models become objects."""
-    match value:
-        case Enum():
-            return plain(value.value)
-        case None | bool() | int() | float() | str():
-            return value
-        case Decimal() | UUID():
-            return str(value)
-        case datetime() | date():
-            return value.isoformat()
-        case BaseModel():
-            return value.model_dump(mode="json")
-        case Mapping():
-            return {str(key): plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no JSON form; return strings, numbers, lists and objects")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to a participant; `body` is the exact text that every attempt sends."""
-
-    participant: str
-    method: Literal["GET", "POST"]
-    path: str
-    body: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Returned by a step that waits: for a signal, for an approval, or for a time."""
-
-    kind: Literal["signal", "approval", "timer"]
-    name: str = ""
-    timeout: timedelta | None = None
-    until: datetime | None = None
-
-
-def signal(name: str, timeout: timedelta | None = None) -> Wait:
-    """Wait for `POST /api/v1/sagas/{id}/signals/{name}`; its data becomes the step's result."""
-    return Wait("signal", name, timeout)
-
-
-def approval(name: str = "approval", timeout: timedelta | None = None) -> Wait:
-    """Wait for an operator's yes (`{"approved": true, ...}` is the result) or no (a refusal)."""
-    return Wait("approval", name, timeout)
-
-
-def sleep(delay: timedelta) -> Wait:
-    """Wait for `delay`, of days if need be: a row with a time, no task and no countdown."""
-    return Wait("timer", timeout=delay)
-
-
-def until(moment: datetime) -> Wait:
-    """Wait until an aware datetime."""
-    if moment.tzinfo is None:
-        raise DefinitionError("until(): give an aware datetime, such as one with tzinfo=UTC")
-    return Wait("timer", until=moment)
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """Returned by a step that starts another saga and takes its result."""
-
-    type: str
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Participant:
-    """A service by name; where it lives is configuration.
-
-    `post("reserve-stock", store_id=1)` calls `POST <url>/saga/reserve-stock` with a JSON body;
-    `get("validate-employee", 7, action="sell")` calls `GET <url>/saga/validate-employee/7?action=sell`.
-    """
-
-    name: str
-
-    def post(self, operation: str, /, **body: Any) -> Call:
-        """A call with effects, its arguments as the JSON body."""
-        return Call(self.name, "POST", f"/saga/{operation}", json.dumps(plain(body), separators=(",", ":")))
-
-    def get(self, operation: str, /, *ids: object, **query: Any) -> Call:
-        """A call whose arguments are path segments and query parameters (those that are not None)."""
-        path = "/".join(["/saga", operation, *(quote(str(part), safe="") for part in ids)])
-        given = {name: plain(value) for name, value in query.items() if value is not None}
-        return Call(self.name, "GET", f"{path}?{urlencode(given, doseq=True)}" if given else path)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How often and how patiently a call is repeated when its outcome is not definite.
-
-    `attempts` counts the first one. The delay before retry n is `base * factor**n`, at most
-    `cap`, spread by `jitter` (a share of the delay) so that sagas which failed together do not
-    return together. `total` bounds the time since the step first began. `on` names the failures
-    that are retried: "transient" (provably not processed) and "unknown".
-    """
-
-    attempts: int = 3
-    base: timedelta = timedelta(seconds=1)
-    factor: float = 2.0
-    cap: timedelta = timedelta(seconds=60)
-    jitter: float = 0.1
-    total: timedelta | None = None
-    on: frozenset[str] = frozenset({"transient", "unknown"})
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise DefinitionError(f"Retry(attempts={self.attempts}): the first attempt counts, use 1 or more")
-        if not 0 <= self.jitter <= 1:
-            raise DefinitionError(f"Retry(jitter={self.jitter}): give a share between 0 and 1")
-        if not self.on <= {"transient", "unknown"}:
-            raise DefinitionError(f"Retry(on={set(self.on)}): only 'transient' and 'unknown' can be retried")
-        if self.base < timedelta(0) or self.cap < timedelta(0) or self.factor < 1:
-            raise DefinitionError("Retry: base and cap cannot be negative, factor is 1 or more")
-
-    def delay(self, retry: int, seed: str) -> timedelta:
-        """The pause before the `retry`-th repeat (1 is the first); `seed` fixes the jitter."""
-        full = min(self.base * self.factor ** min(retry, 64), self.cap)
-        drawn = (
-            int.from_bytes(hashlib.blake2s(f"{seed}:{retry}".encode(), digest_size=4).digest(), "big") / 2**32
-        )
-        return full * (1 + self.jitter * (2 * drawn - 1))
-
-
-PATIENT = Retry(attempts=10, cap=timedelta(minutes=2))
-CALL_TIMEOUT = timedelta(seconds=30)
-
-
-class Fallback(Enum):
-    """What becomes of a step that was given up, or whose participant's circuit is open.
-
-    Undeclared, a given-up step compensates the saga and an open circuit defers the step.
-    """
-
-    COMPENSATE = "compensate"
-    SKIP = "skip"
-    RETRY_LATER = "retry_later"
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """Fallback: complete with the last known result of the same call, not older than `max_age`."""
-
-    max_age: timedelta
 
 
 class Results(Mapping[str, Mapping[str, Any]]):
@@ -316,7 +192,7 @@ def step(
     function: Action | None = None,
     *,
     name: str | None = None,
-    retry: Retry = Retry(),
+    retry: Retry = USUAL,
     timeout: timedelta = CALL_TIMEOUT,
     pivot: bool = False,
     when: Condition | None = None,
