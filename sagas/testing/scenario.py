@@ -18,6 +18,7 @@ from sagas.definition import SagaDefinition
 from sagas.errors import DefinitionError
 from sagas.testing.invariants import BrokenInvariant
 from sagas.testing.matrix import instance
+from sagas.testing.stage import undo_name
 from sagas.testing.trouble import Meanwhile, Reply, Trouble
 from sagas.testing.world import World
 from sagas.transitions import Refused, SagaState, Status, StepState
@@ -192,7 +193,7 @@ class Scenario:
 
     def _known(self, name: str) -> None:
         steps = self.definition.steps
-        names = [item.name for item in steps] + [item.undo.name for item in steps if item.undo]
+        names = [item.name for item in steps] + [undo_name(item) for item in steps]
         if name not in names:
             raise DefinitionError(f"{self.definition.type} has no {name!r}; it has {', '.join(names)}")
 

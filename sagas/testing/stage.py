@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sagas.definition import SagaDefinition
+from sagas.definition import SagaDefinition, Step
 from sagas.testing.choices import Choices, Option
 from sagas.testing.invariants import Cause, Monitor
 from sagas.testing.participants import Participants, Request
@@ -57,6 +57,7 @@ class Actor:
     moves: Moves
     at: datetime
     message: Message | None = None
+    turns: int = 0
 
 
 @dataclass(slots=True)
@@ -141,9 +142,7 @@ class Stage:
     def name(self, state: SagaState, position: int) -> str:
         """The step, or its compensation if that is what is due."""
         item = self.definition.steps[position]
-        if not state.backward:
-            return item.name
-        return item.undo.name if item.undo is not None else f"undo of {item.name}"
+        return undo_name(item) if state.backward else item.name
 
     def decided(self, event: Event) -> Deciding:
         """How the engine decides on an event."""
@@ -211,6 +210,11 @@ class Stage:
     def started(self, entry: Entry) -> None:
         """Note the beginning."""
         self.note(f"{self.definition.type}: {entry.kind}")
+
+
+def undo_name(item: Step) -> str:
+    """The name of a step's compensation; that of a step which starts a child is made up."""
+    return item.undo.name if item.undo is not None else f"undo-{item.name}"
 
 
 def due(state: SagaState) -> tuple[int, ...]:

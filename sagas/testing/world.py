@@ -92,12 +92,25 @@ class World(Stage):
         messages = [m for m in self.messages if m.at <= self.now]
         if not actors and not messages:
             return self._hear_outside() or self._pass_time()
+        if self.script is not None:
+            self._take_turns(actors, messages)
+            return True
         chosen = self._first([a.who for a in actors] + ["a message" for _ in messages])
         if chosen < len(actors):
             self._go_on(actors[chosen])
         else:
             self._deliver(messages[chosen - len(actors)])
         return True
+
+    def _take_turns(self, actors: list[Actor], messages: list[Message]) -> None:
+        """In a story members of a group go along side by side, and who comes in between goes first."""
+        between = [a for a in actors if a.message is None]
+        if between:
+            self._go_on(between[0])
+        elif messages:
+            self._deliver(messages[0])
+        else:
+            self._go_on(min(actors, key=lambda actor: actor.turns))
 
     def _first(self, names: list[str]) -> int:
         """Who of several goes on; the first one unless chance has it otherwise."""
@@ -112,6 +125,7 @@ class World(Stage):
         if actor is not self.actors[0]:
             self.actors.remove(actor)
             self.actors.insert(0, actor)
+        actor.turns += 1
         try:
             actor.at = next(actor.moves) or self.now
         except StopIteration:
