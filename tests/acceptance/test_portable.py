@@ -70,8 +70,10 @@ def warehouse() -> Iterator[Warehouse]:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel, and with this one's packages but not this repository."""
     folder = tmp_path_factory.mktemp("portable")
-    build = [Path(sys.executable).with_name("uv"), "build", "--wheel", "--no-build-isolation", "--offline"]
-    subprocess.run([*build, "--python", sys.executable, "-o", folder, ROOT], check=True, capture_output=True)
+    uv = str(Path(sys.executable).with_name("uv"))
+    build = [uv, "build", "--wheel", "--no-build-isolation", "--offline"]
+    command = [*build, "--python", sys.executable, "-o", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
     venv.create(folder / "env", with_pip=False, symlinks=True)
     site = next((folder / "env" / "lib").glob("python*")) / "site-packages"
     (site / "packages.pth").write_text(str(Path(psycopg.__file__).parents[1]))
@@ -119,7 +121,7 @@ def project(python: Path) -> Path:
 def worker(python: Path, environment: dict[str, str]) -> Iterator[None]:
     """The small project's Celery worker, consuming its own queue and those of the sagas."""
     queues = "celery,forward,compensation,maintenance"
-    command = [python, "-m", "celery", "-A", "shop", "worker", "-c", "1", "-Q", queues, "-l", "warning"]
+    command = [str(python), "-m", "celery", "-A", "shop", "worker", "-c", "1", "-Q", queues, "-l", "warning"]
     process = subprocess.Popen(command, cwd=project(python), env=environment, stdout=subprocess.DEVNULL)
     yield
     process.terminate()
