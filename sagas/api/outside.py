@@ -52,7 +52,7 @@ class SignalView(Endpoint):
         """Deliver a signal or an approval; under the same key it counts once."""
         access.require_visible(request.user, saga_id)
         access.require(request.user, access.STEER)
-        body = validated(SignalBody, request.data or {})
+        body = validated(SignalBody, request.data)
         progress = engine.signal(
             saga_id, name, body.data, signal_id=signal_id(request), actor=request.user.get_username()
         )

@@ -99,7 +99,7 @@ SIGNAL_NAME = {"type": "string", "minLength": 1, "maxLength": 80}
 ID = OpenApiParameter("saga_id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The saga's id")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+    {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": MAX_KEY},
     OpenApiParameter.HEADER,
     description="Repeating the same request under the same key does nothing twice.",
 )

@@ -30,7 +30,7 @@ class InterventionView(Endpoint):
         """Check, call the engine, ring, answer."""
         access.require_visible(request.user, saga_id)
         access.require(request.user, f"sagas.{self.verb.permission}")
-        asked = validated(self.body, request.data or {}).model_dump()
+        asked = validated(self.body, request.data).model_dump()
         progress = engine.intervene(
             saga_id,
             self.verb.name,

@@ -105,6 +105,13 @@ def test_arguments_are_checked(operator: APIClient) -> None:
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
 
 
+def test_no_body_is_no_arguments_but_null_is_not_a_body(operator: APIClient) -> None:
+    path = f"{SAGAS}/{started(operator)}/execute"
+    assert operator.post(path).status_code == 202
+    assert operator.generic("POST", path, "", content_type="application/json").status_code == 202
+    assert operator.generic("POST", path, "null", content_type="application/json").status_code == 400
+
+
 def test_pausing_skipping_and_another_deadline(operator: APIClient) -> None:
     saga_id = started(operator)
     path = f"{SAGAS}/{saga_id}"
