@@ -1,0 +1,97 @@
+"""One process of the system under test, which can be killed, paused and started again."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from stack.config import ROOT
+from stack.processes import Process
+from stack.waiting import wait_until
+
+PATIENCE = 60.0
+GRACE = 30.0
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+class Running:
+    """A process of the stack with what it says in a file, started by `start` as often as need be."""
+
+    def __init__(self, process: Process, environment: Mapping[str, str], folder: Path) -> None:
+        self.name = process.name
+        self.log = folder / f"{process.name}.log"
+        self._process = process
+        self._environment = {**environment, **process.environment, "PGAPPNAME": process.name}
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its group."""
+        assert self._child is not None
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start it; it ends at the latest with the tests, however those end."""
+        with self.log.open("ab") as output:
+            self._child = subprocess.Popen(
+                self._process.command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def ended(self) -> bool:
+        """Whether it does not run."""
+        return self._child is None or self._child.poll() is not None
+
+    def wait_healthy(self) -> None:
+        """Return when it does its work; fail the test if it does not come to that."""
+        healthy = wait_until(self._process.healthy, PATIENCE, give_up=self.ended)
+        assert healthy, f"{self.name} is not healthy:\n{self.log.read_text(errors='replace')[-3000:]}"
+
+    def restart(self) -> None:
+        """Start it again, healthy."""
+        self.start()
+        self.wait_healthy()
+
+    def stop(self) -> None:
+        """Ask it to end, and see to it."""
+        if self._child is None:
+            return
+        if not self.ended():
+            self._child.terminate()
+            wait_until(self.ended, GRACE)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill it with all its children, without a word, as a machine that loses power would."""
+        if self._child is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait(GRACE)
+
+    def kill_children(self) -> int:
+        """Kill its children but not itself; tells how many there were."""
+        children = psutil.Process(self.pid).children()
+        for child in children:
+            child.kill()
+        return len(children)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and all its children: SIGSTOP makes them stand still."""
+        os.killpg(self.pid, number)
+
+
+def die_with_parent() -> None:
+    """In the new process: have the kernel kill it when the tests are gone (prctl, Linux)."""
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

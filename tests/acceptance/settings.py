@@ -1,0 +1,7 @@
+"""The project's settings with the brisk sale. The circuits stay closed; they have tests of their own."""
+
+from sagaproject.settings import *  # noqa: F403
+from sagaproject.settings import INSTALLED_APPS, SAGAS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.acceptance.shop"]
+SAGAS = {**SAGAS, "BREAKER": {"failures": 10_000}}
