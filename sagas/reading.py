@@ -104,9 +104,7 @@ def _inverse(definition: SagaDefinition, step: Step, where: str) -> Iterator[Fin
 def _patience(definition: SagaDefinition, step: Step, where: str) -> Iterator[Finding]:
     """Retries that outlast the saga's deadline would be cut by it."""
     retry = step.retry
-    pauses = sum(
-        min(retry.base * retry.factor**n, retry.cap).total_seconds() for n in range(1, retry.attempts)
-    )
+    pauses = sum(retry.pause(number).total_seconds() for number in range(1, retry.attempts))
     allowed = definition.deadline.total_seconds() * (1 + definition.extensions)
     if pauses > allowed:
         yield Finding(
