@@ -12,4 +12,4 @@ WORKDIR /app
 COPY --from=build /venv /venv
 COPY --chown=saga . .
 USER saga
-CMD ["gunicorn", "sagaproject.wsgi:application", "--bind=0.0.0.0:8000", "--worker-class=gthread", "--threads=16", "--keep-alive=75", "--no-control-socket"]
+CMD ["gunicorn", "sagaproject.wsgi:application", "--bind=0.0.0.0:8000", "--worker-class=gthread", "--threads=64", "--keep-alive=75", "--no-control-socket"]

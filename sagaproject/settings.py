@@ -194,6 +194,9 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "sagas.api.problems.handler",
 }
+# How many requests may wait for the end of their saga at once (`Prefer: wait`). Each holds a thread,
+# so it must stay well below the server's `--threads`; who finds no place is answered 202 at once.
+SAGA_API_WAITERS = env.int("SAGA_API_WAITERS", 48)
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Saga orchestrator",

@@ -57,7 +57,7 @@ def api(config: Config) -> Process:
     """API and admin; one process, because its metrics are counted inside it."""
     return Process(
         "api",
-        gunicorn("sagaproject.wsgi:application", config.ports["PORT_API"], threads=16),
+        gunicorn("sagaproject.wsgi:application", config.ports["PORT_API"], threads=64),
         answers(f"{config.api_url}/health/ready"),
     )
 
