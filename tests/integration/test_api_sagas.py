@@ -191,6 +191,17 @@ def test_who_finds_no_place_to_wait_is_answered_at_once(
     assert "Preference-Applied" not in answer
 
 
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_gives_a_pooled_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(connection, "close", lambda: closed.append(True))
+    waiting.release_connection()
+    assert not closed  # a connection of one's own is kept
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", {"max_size": 2})
+    waiting.release_connection()
+    assert closed
+
+
 # --- The broker ---------------------------------------------------------------------------------------
 
 
