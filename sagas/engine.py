@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -218,16 +219,28 @@ def _default(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+# PostgreSQL keeps neither U+0000 nor half of a surrogate pair; one of them in an answer must not
+# keep the answer from being recorded.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _dumps(value: Any) -> str:
+    text = json.dumps(value, default=_default, ensure_ascii=False)
+    if not text.isascii():
+        text = text.encode(errors="replace").decode()
+    return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
+
+
 def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, default=_default)
+    return None if value is None else _dumps(value)
 
 
 def _steps_param(steps: Sequence[StepState]) -> str:
-    return json.dumps([{n: getattr(step, n) for n in STEP_FIELDS} for step in steps], default=_default)
+    return _dumps([{n: getattr(step, n) for n in STEP_FIELDS} for step in steps])
 
 
 def _audit_param(entries: Sequence[Entry]) -> str:
-    return json.dumps([{n: getattr(e, n) for n in Entry.__slots__} for e in entries], default=_default)
+    return _dumps([{n: getattr(e, n) for n in Entry.__slots__} for e in entries])
 
 
 def _time(value: str | None) -> datetime | None:
@@ -449,7 +462,8 @@ def record(
 
     With `go_on` the same statement claims the step that is due next, if one is (inline mode).
     """
-    step, backward = state.steps[position], state.backward
+    step = state.steps[position]
+    backward = step.undoing
     attempt, generation = (
         (step.undo_attempts, step.undo_generation) if backward else (step.attempts, step.generation)
     )

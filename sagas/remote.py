@@ -278,18 +278,23 @@ def classify(status: int, headers: Mapping[str, str], content: bytes) -> Outcome
 
 def _envelope(content: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(content)
-    except ValueError:
+        parsed = json.loads(content, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")  # RFC 8259, 6; and PostgreSQL would not store it
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:
     """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3); None if absent or unreadable."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return timedelta(seconds=min(int(value), 86_400))
+    digits = value.strip()
+    if digits.isascii() and digits.isdigit():
+        return timedelta(seconds=min(int(digits), 86_400) if len(digits) < 10 else 86_400)
     try:
         return max(parsedate_to_datetime(value) - now, timedelta(0))
     except (ValueError, TypeError):

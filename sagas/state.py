@@ -127,6 +127,11 @@ class StepState:
         """Claimed by a worker, forward or backward."""
         return self.lease_until is not None
 
+    @property
+    def undoing(self) -> bool:
+        """Claimed, or due again, backward; the saga may have turned after a claim forward."""
+        return self.status is StepStatus.COMPENSATING
+
 
 @dataclass(frozen=True, slots=True)
 class SagaState:

@@ -60,7 +60,8 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
 
 def act(definition: SagaDefinition, state: SagaState, position: int) -> Outcome:
     """Do what the claimed step's stored request says; no transaction is open (rule 5)."""
-    step, backward = state.steps[position], state.backward
+    step = state.steps[position]
+    backward = step.undoing
     request = (step.undo_request if backward else step.request) or {}
     if "value" in request:
         return Done(request["value"])
@@ -92,9 +93,9 @@ def _call(state: SagaState, position: int, request: Mapping[str, Any], envelope:
     A compensation that an open circuit has held back once goes through the next time, so that the
     circuit can delay it but never block it for good.
     """
-    circuit = breaker.of(request["participant"])
-    held_before = (state.steps[position].undo_error or {}).get("code") == "deferred"
-    held = circuit.admit(envelope.key, envelope.timeout, force=state.backward and held_before)
+    circuit, step = breaker.of(request["participant"]), state.steps[position]
+    held_before = step.undoing and (step.undo_error or {}).get("code") == "deferred"
+    held = circuit.admit(envelope.key, envelope.timeout, force=held_before)
     if held is not None:
         return held
     began = time.monotonic()
@@ -108,9 +109,10 @@ def _known_before(
     definition: SagaDefinition, state: SagaState, position: int, outcome: Outcome
 ) -> CachedResult | None:
     """The last known result of the same call, where the step's fallback asks for it."""
-    declared, request = definition.steps[position], state.steps[position].request
+    declared, step = definition.steps[position], state.steps[position]
+    request = None if step.undoing else step.request
     wanted = isinstance(declared.fallback, Cached) and isinstance(outcome, Transient | Unknown | Deferred)
-    if not wanted or request is None or state.backward:
+    if not wanted or request is None:
         return None
     return cached_result(request, engine.clock.now())
 
