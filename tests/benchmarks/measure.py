@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import psutil
 import psycopg
@@ -38,6 +39,7 @@ class Burst:
     statements_per_step: float
     statements_to_start: float
     connections: int
+    others: float  # the share of all CPUs that processes beside these have used meanwhile
 
 
 @dataclass(slots=True)
@@ -50,6 +52,12 @@ class Samples:
 
 
 Found = dict[tuple[str, str], Samples]
+
+
+def busy_seconds() -> float:
+    """CPU seconds that the machine has spent on anything since it began."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,10 @@ class Bench:
             at = number % len(pairs)
             for runner, case in [*pairs[at:], *pairs[:at]]:
                 self.round(runner, case, sizes, found[runner.name, case])
-            rates = (f"{r.name} {c} {found[r.name, c].bursts[-1].sagas_per_s:.0f}/s" for r, c in pairs)
-            say(f"round {number + 1} of {sizes.rounds}: {', '.join(rates)}")
+            last = {(runner.name, case): found[runner.name, case].bursts[-1] for runner, case in pairs}
+            rates = (f"{name} {case} {one.sagas_per_s:.0f}/s" for (name, case), one in last.items())
+            others = median(one.others for one in last.values())
+            say(f"round {number + 1} of {sizes.rounds}: {', '.join(rates)}; CPU used by others {others:.0%}")
         return found
 
     def round(self, runner: Runner, case: str, sizes: Sizes, into: Samples) -> None:
@@ -90,13 +100,16 @@ class Bench:
             to_start = self.counters.of(me) - own
 
         sessions, theirs = self.sessions(), self.counters.total(without=me)
-        own, cpu = self.counters.of(me), self.cpu()
+        own, cpu, busy, began = self.counters.of(me), self.cpu(), busy_seconds(), time.monotonic()
         seconds = burst(runner, count, refused=case == "compensated", started=started)
         time.sleep(SETTLE)  # the worker tidies up behind the last task
-        spent = self.cpu()
+        after = self.cpu()
+        spent = {name: after[name] - cpu[name] for name in cpu}
+        possible = (time.monotonic() - began) * (os.cpu_count() or 1)
         return Burst(
             sagas_per_s=count / seconds,
-            cpu_ms={name: (spent[name] - cpu[name]) * 1000 / count for name in cpu},
+            cpu_ms={name: value * 1000 / count for name, value in spent.items()},
+            others=max(busy_seconds() - busy - sum(spent.values()), 0.0) / possible,
             statements_per_step=(self.counters.total(without=me) - theirs) / (count * CALLS[case]),
             statements_to_start=to_start / count,
             connections=self.sessions() - sessions,

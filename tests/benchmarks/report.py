@@ -50,6 +50,7 @@ def row(engine: str, case: str, samples: Samples, found: Found, machine: Mapping
         "statements_to_start": round(median(b.statements_to_start for b in bursts), 3),
         "connections_opened": sum(b.connections for b in bursts),
         "calls_per_saga": CALLS[case],
+        "cpu_used_by_others": round(median(b.others for b in bursts), 3),
         **(ratios(samples, found[BARE, case]) if (BARE, case) in found else {}),
         "machine": machine,
     }
