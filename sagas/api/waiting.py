@@ -6,7 +6,7 @@ import time
 from threading import BoundedSemaphore
 
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from sagas import engine
 from sagas.models import Saga
@@ -34,6 +34,8 @@ def until_at_rest(state: SagaState, seconds: float) -> tuple[SagaState, bool]:
         return state, False
     try:
         return _poll(state, seconds), True
+    except (OperationalError, InterfaceError):  # what was done is stored: no reason to answer with an error
+        return state, False
     finally:
         _places.release()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
@@ -202,14 +204,21 @@ def test_who_waits_gives_a_pooled_connection_back(monkeypatch: pytest.MonkeyPatc
     assert closed
 
 
+def test_a_database_that_goes_away_meanwhile_does_not_turn_a_start_into_an_error(
+    operator: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(waiting, "_poll", away)
+    assert post(operator, Prefer="wait=5").status_code == 202
+
+
 # --- The broker ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_hanging_broker_delays_the_answer_by_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    from threading import Event
-    from time import monotonic
-
     released = Event()
     monkeypatch.setattr(dispatch, "ring", lambda *_: released.wait(30))
     monkeypatch.setattr(bell, "PATIENCE", 0.3)
