@@ -58,9 +58,14 @@ class Saga(models.Model):
     data = models.JSONField()
     result = models.JSONField(null=True)
     error = models.JSONField(null=True)
-    correlation_id = models.CharField(max_length=128, db_index=True)
+    correlation_id = models.CharField(max_length=128)
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.SET_NULL,
+        db_constraint=False,
+        db_index=False,  # saga_by_owner begins with it
+        related_name="+",
     )
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001  null is "none given"
     fingerprint = models.CharField(max_length=64, blank=True, default="")
@@ -74,7 +79,9 @@ class Saga(models.Model):
     retreat_to = models.PositiveSmallIntegerField(null=True)
     waiting_since = models.DateTimeField(null=True)
     mailbox = models.JSONField(default=list, help_text="Signals that no step has consumed yet.")
-    parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
+    parent = models.ForeignKey(
+        "self", null=True, on_delete=models.PROTECT, db_index=False, related_name="children"
+    )
     lock_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  null is "takes no lock"
 
     objects: ClassVar[Any] = SagaQuerySet.as_manager()
@@ -83,12 +90,15 @@ class Saga(models.Model):
         ordering: ClassVar = ["-id"]
         # Columns that change in every transition (rev, wake_at, sequence) are in no index, so that
         # those updates stay heap-only; the index on active ones is entered and left, not churned.
+        # A change of status enters the row into every index anew, so there are no more than are read.
         indexes: ClassVar = [
             models.Index(fields=["id"], condition=Q(status__in=ACTIVE_VALUES), name="saga_active"),
             models.Index(fields=["resume_at"], condition=Q(resume_at__isnull=False), name="saga_waits_until"),
             models.Index(fields=["status", "-id"], name="saga_by_status"),
             models.Index(fields=["type", "-id"], name="saga_by_type"),
             models.Index(fields=["owner", "-id"], name="saga_by_owner"),
+            models.Index(fields=["correlation_id"], name="saga_by_correlation"),
+            models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="saga_children"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
