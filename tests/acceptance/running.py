@@ -63,13 +63,15 @@ class Running:
         self.start()
         self.wait_healthy()
 
+    def ask_to_end(self) -> None:
+        """Ask it to end when it has done what it is at."""
+        if self._child is not None and not self.ended():
+            self._child.terminate()
+
     def stop(self) -> None:
         """Ask it to end, and see to it."""
-        if self._child is None:
-            return
-        if not self.ended():
-            self._child.terminate()
-            wait_until(self.ended, GRACE)
+        self.ask_to_end()
+        wait_until(self.ended, GRACE)
         self.kill()
 
     def kill(self) -> None:

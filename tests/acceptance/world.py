@@ -133,7 +133,9 @@ class World:
 
     def stop(self) -> None:
         """Stop what still runs."""
-        for process in reversed(self.everything):
+        for process in self.everything:
+            process.ask_to_end()
+        for process in self.everything:
             process.stop()
         self.redis.stop()
         self.postgres.stop()
@@ -300,5 +302,5 @@ def whole_world(folder: Path) -> Iterator[World]:
         stack.callback(world.stop)
         world.start()
         pids = [pid for pid in (world.postgres.pid, world.redis.pid) if pid is not None]
-        stack.enter_context(guarded(folder, pids))
+        stack.enter_context(guarded(folder / "postgres", pids))  # the logs stay, to be read
         yield world
