@@ -19,6 +19,8 @@ from sagas.state import Decision, SagaState
 
 log = structlog.get_logger("sagas")
 
+# Celery's lines for every task and tick say less than the engine's one for every transition.
+CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ALARMS = frozenset({"saga_parked", "compensation_failed"})
 QUIET = frozenset(
@@ -61,6 +63,8 @@ def setup(level: str = "INFO", form: str = "console") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # Django's own configuration, applied before this one, prints as well while DEBUG is on.
     of_django = logging.getLogger("django")
     of_django.handlers[:] = [h for h in of_django.handlers if not isinstance(h, logging.StreamHandler)]
