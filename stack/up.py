@@ -14,6 +14,7 @@ from stack import demo, ports
 from stack.config import ROOT, Config
 from stack.errors import Trouble
 from stack.health import wait_healthy, worker_inspector
+from stack.keys import secrets_of
 from stack.processes import all_processes, clear_folder
 from stack.progress import console, doing, note
 from stack.servers import Postgres, Redis, require_redis
@@ -137,6 +138,14 @@ def start_servers(config: Config, record: Record, stack: ExitStack) -> None:
             record.server("redis", redis)
 
 
+# As in production, but for the demo's users, whose passwords are printed.
+PRODUCTION_LIKE = {
+    "DJANGO_DEBUG": "0",
+    "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost",
+    "SEED_DEMO_USERS": "1",
+}
+
+
 def environment_of(config: Config, servers: Mapping[str, Postgres | Redis]) -> dict[str, str]:
     """The environment of every process of the stack."""
     own = {name: str(port) for name, port in config.ports.items()}
@@ -144,7 +153,7 @@ def environment_of(config: Config, servers: Mapping[str, Postgres | Redis]) -> d
         own["DATABASE_URL"] = f"{servers['postgres'].url}/sagas"
     if "redis" in servers:
         own["REDIS_URL"] = servers["redis"].url
-    return {**demo.TOKENS, **config.environment, **own}
+    return {**PRODUCTION_LIKE, **secrets_of(config.data), **demo.TOKENS, **config.environment, **own}
 
 
 def prepare(config: Config, environment: Mapping[str, str]) -> None:
