@@ -85,8 +85,8 @@ WITH saga AS (
     INSERT INTO sagas_saga (id, type, version, status, epoch, rev, sequence, rings, extensions, data,
         result, error, correlation_id, owner_id, idempotency_key, fingerprint, created_at, started_at,
         finished_at, deadline_at, wake_at, resume_at, waiting_since, mailbox, parent_id, lock_key)
-    VALUES (%s, %s, %s, %s, 0, 0, 0, 0, 0, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s, %s, %s, %s,
-            %s, %s, %s, '[]', %s, %s)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s, %s, %s,
+            %s, %s, %s, %s, '[]', %s, %s)
     ON CONFLICT DO NOTHING
     RETURNING id, epoch
 ), steps AS (
@@ -349,14 +349,19 @@ def start(
     return Started(take_lock(decision.state) if decision.state.awaits_lock else decision.state)
 
 
+def _wake_at(state: SagaState) -> datetime | None:
+    return wake_at(state, conf().ring_after, clock.now())
+
+
 def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerprint: str) -> bool:
     s = decision.state
     rows = _query(
         INSERT,
         (
-            *(s.id, s.type, s.version, s.status, _json(s.data), _json(s.result), _json(s.error)),
+            *(s.id, s.type, s.version, s.status, s.epoch, s.rev, s.sequence),
+            *(_json(s.data), _json(s.result), _json(s.error)),
             *(s.correlation_id, owner_id, key, fingerprint, s.created_at, s.started_at, s.finished_at),
-            *(s.deadline_at, wake_at(s, conf().ring_after), resume_at(s), s.waiting_since),
+            *(s.deadline_at, _wake_at(s), resume_at(s), s.waiting_since),
             *(s.parent_id, s.lock_key, _steps_param(s.steps), _audit_param(decision.audit)),
         ),
     )
@@ -387,7 +392,7 @@ def apply(decision: Decision) -> bool:
         APPLY + (UNLOCK if ends else "") + APPLIED,
         (
             *(s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions, _json(s.result), _json(s.error)),
-            *(s.paused_at, s.started_at, s.finished_at, s.deadline_at, wake_at(s, conf().ring_after)),
+            *(s.paused_at, s.started_at, s.finished_at, s.deadline_at, _wake_at(s)),
             *(resume_at(s), s.waiting_since, _json(s.mailbox), s.retreat_to, s.id, decision.guard),
             *(_steps_param([s.steps[p] for p in decision.changed]), _audit_param(decision.audit)),
         ),

@@ -107,20 +107,18 @@ LOCK_POLL = timedelta(seconds=30)
 RETRY_LATER_AFTER = timedelta(minutes=1)
 
 
-def wake_at(state: SagaState, ring_after: timedelta) -> datetime | None:
+def wake_at(state: SagaState, ring_after: timedelta, now: datetime) -> datetime | None:
     """When a scan must look at this saga if nothing else happens to it (rule 7); None: never.
 
-    A message was sent for everything due, so a due step is given `ring_after` before it is rung
-    for again, doubled with every ring in vain; a claimed one is left alone until its lease ends.
+    A message was sent for everything due, so a due step is given `ring_after` from now before it is
+    rung for again, doubled with every ring in vain: counted from the time it fell due, a backlog
+    would be rung for without a pause. A claimed one is left alone until its lease ends.
     """
     if state.status not in ACTIVE or state.paused_at is not None:
         return None
     patience = ring_after * 2 ** min(state.rings, MAX_RINGS)
-    times = [
-        step.lease_until if step.lease_until is not None else step.due_at + patience
-        for step in state.steps
-        if step.lease_until is not None or step.due_at is not None
-    ]
+    times = [step.lease_until for step in state.steps if step.lease_until is not None]
+    times += [max(step.due_at, now) + patience for step in state.steps if step.due_at is not None]
     return min([*times, *_wait_ends(state)], default=None)
 
 

@@ -186,7 +186,7 @@ class MemoryStore:
 
     def wake(self, state: SagaState) -> datetime | None:
         """The wake-up time that is stored with a state."""
-        return wake_at(state, self.ring_after)
+        return wake_at(state, self.ring_after, self.clock.now)
 
     def _row(self, saga_id: UUID) -> Row:
         try:

@@ -1,7 +1,9 @@
 """A shop behind real HTTP, for the tests that need one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from io import StringIO
+from uuid import UUID
 
 import pytest
 import redis
@@ -9,7 +11,10 @@ from django.core.management import call_command
 from pytest_django import Settings
 from pytest_django.plugin import DjangoDbBlocker
 
+from sagas import dispatch
 from sagas.conf import conf
+from sagas.state import SagaState
+from tests.scripted import Scripted, scripted_participant
 from tests.serving import CREDENTIAL, participants_process
 
 
@@ -31,3 +36,25 @@ def shop(transactional_db: None, participants_url: str, settings: Settings) -> N
     }
     redis.Redis.from_url(conf().redis_url).flushdb()
     call_command("seed", stdout=StringIO())
+
+
+@pytest.fixture
+def scripted(transactional_db: None, settings: Settings) -> Iterator[Scripted]:
+    """A participant called `shop` that does what the test tells it; circuits are closed."""
+    with scripted_participant() as participant:
+        settings.SAGAS = settings.SAGAS | {"PARTICIPANTS": {"shop": {"url": participant.url}}}
+        redis.Redis.from_url(conf().redis_url).flushdb()
+        yield participant
+
+
+@pytest.fixture
+def bells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, tuple[int, ...]]]:
+    """What was rung for, instead of ringing."""
+    rung: list[tuple[UUID, tuple[int, ...]]] = []
+
+    def ring(state: SagaState, due: Sequence[int], now: datetime) -> None:
+        if due:
+            rung.append((state.id, tuple(due)))
+
+    monkeypatch.setattr(dispatch, "ring", ring)
+    return rung
