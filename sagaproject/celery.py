@@ -15,7 +15,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sagaproject.settings")
 @setup_logging.connect
 def logs_as_everywhere(**_: Any) -> None:
     """Logs are what Django's settings made them; Celery would raise the level and add a form of its own."""
-    get_multiprocessing_logger().propagate = True
+    of_pool = get_multiprocessing_logger()
+    if of_pool is not None:
+        of_pool.propagate = True
 
 
 app = Celery("sagaproject")
