@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib.admin import SimpleListFilter
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -23,11 +24,19 @@ Narrow = Callable[[Any, datetime], "QuerySet[Saga]"]
 
 
 def stuck(sagas: Any, now: datetime) -> QuerySet[Saga]:
-    """In progress or compensating, and nothing has happened to them for `STUCK_AFTER`."""
+    """In progress or compensating, and nothing has happened to them for `STUCK_AFTER`.
+
+    The last audit row is looked up for each active saga: NOT EXISTS over the recent ones would be
+    planned as a walk through the whole audit.
+    """
     since = now - STUCK_AFTER
-    happened = SagaEvent.objects.filter(saga=OuterRef("pk"), at__gt=since)
-    moving = sagas.filter(status__in=[Status.IN_PROGRESS, Status.COMPENSATING], paused_at=None)
-    found: QuerySet[Saga] = moving.filter(~Exists(happened), id__lte=first_id(since))
+    last = SagaEvent.objects.filter(saga=OuterRef("pk")).order_by("-id").values("at")[:1]
+    moving = sagas.filter(
+        status__in=[Status.IN_PROGRESS, Status.COMPENSATING], paused_at=None, id__lte=first_id(since)
+    )
+    found: QuerySet[Saga] = moving.alias(last_at=Coalesce(Subquery(last), F("created_at"))).filter(
+        last_at__lt=since
+    )
     return found
 
 

@@ -305,7 +305,8 @@ def health() -> dict[str, Any]:
         "active": Saga.objects.active(),
     }
     bounded = {name: rows.order_by()[: SOME + 1].count() for name, rows in counts.items()}
-    return {"counts": bounded, "most": SOME, "pulses": pulses(now)}
+    paused = sorted(engine.paused_types())
+    return {"counts": bounded, "most": SOME, "paused": paused, "pulses": pulses(now)}
 
 
 def with_badges(row: timeline.Row) -> dict[str, Any]:

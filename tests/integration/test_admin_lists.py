@@ -16,9 +16,10 @@ from django.urls import reverse
 
 from sagas import engine
 from sagas.admin import paging
+from sagas.admin.filters import stuck
 from sagas.admin.looks import human
 from sagas.admin.paging import first_id, id_range
-from sagas.models import Saga, SagaStep
+from sagas.models import Saga, SagaLock, SagaStep
 from sagas.state import SagaState, Status
 from tests import stories
 
@@ -173,8 +174,8 @@ def test_the_list_costs_few_queries_however_long_it_is(browser: Client) -> None:
     for _ in range(12):
         stories.undoing()
     assert cost() == few
-    # session, user, permissions; count, page, steps; three bounded counts, heartbeats
-    assert few <= 11
+    # session, user, permissions; count, page, steps; three bounded counts, heartbeats, paused types
+    assert few <= 12
 
 
 def test_counting_stops_at_a_bound_and_says_so(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +235,29 @@ def test_heartbeats_show_age_lateness_and_absence(browser: Client) -> None:
     assert "never" in page[page.index("<code>canary") :][:300]
     strip = browser.get(LIST).content.decode()
     assert "missing, never" in strip
+
+
+def test_stuck_looks_at_active_sagas_not_at_the_whole_audit() -> None:
+    stories.claimed()
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")
+    try:
+        plan = stuck(Saga.objects.all(), datetime.now(UTC)).explain()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET enable_seqscan = on")
+    assert "saga_event_history" in plan
+    assert "Hash" not in plan
+
+
+def test_paused_types_and_locks_are_shown(admin_client: Client) -> None:
+    state = stories.claimed()
+    SagaLock.objects.create(key="order:7", saga_id=state.id, held=True, since=datetime.now(UTC))
+    engine.pause_type("sales_saga", actor="olga", reason="stock is counted")
+    locks = admin_client.get("/admin/sagas/sagalock/", {"q": "order:"}).content.decode()
+    assert "holds it" in locks
+    assert str(state.id) in locks
+    assert "stock is counted" in admin_client.get("/admin/sagas/typepause/").content.decode()
 
 
 @pytest.mark.parametrize(
