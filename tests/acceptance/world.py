@@ -77,6 +77,7 @@ class World:
             name: secrets.token_urlsafe(24)
             for name in ("database", "redis", "credential", "django", "operator", "client")
         }
+        self.crashes = folder / "crashes"
         self.config = Config.parse(self._environment())
         inspector = worker_inspector(self.environment["REDIS_URL"])
         steps = processes.worker(
@@ -125,6 +126,7 @@ class World:
             check=False,
         )
         assert made.returncode == 0, made.stdout + made.stderr
+        self.crashes.mkdir()
         (self.config.run / "beat").mkdir(parents=True)
         for process in self.everything:
             process.start()
@@ -245,6 +247,13 @@ class World:
 
     # --- Making
 
+    def second_beat(self) -> Running:
+        """One more beat than there should be, not started yet."""
+        first = processes.beat(self.config)
+        schedule = f"--schedule={self.folder / 'second-beat'}"
+        command = tuple(schedule if word.startswith("--schedule=") else word for word in first.command)
+        return self._running(processes.Process("second-beat", command, lambda: True, first.environment))
+
     def _running(self, process: processes.Process) -> Running:
         environment = {**process.environment}
         if environment.get("DJANGO_SETTINGS_MODULE") == "sagaproject.settings":
@@ -279,6 +288,7 @@ class World:
             "SEED_DEMO_USERS": "1",
             "DEMO_TOKEN_OPERATOR": self.secrets["operator"],
             "DEMO_TOKEN_CLIENT": self.secrets["client"],
+            "CRASH_FOLDER": str(self.crashes),
             "LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
         }

@@ -1,0 +1,15 @@
+"""The app of the processes under test."""
+
+from django.apps import AppConfig
+
+from tests.acceptance.shop import crashes
+
+
+class ShopConfig(AppConfig):
+    """Definitions, and the places to crash at."""
+
+    name = "tests.acceptance.shop"
+
+    def ready(self) -> None:
+        """Be ready to crash, where the tests ask for it."""
+        crashes.install()
