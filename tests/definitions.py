@@ -238,3 +238,22 @@ SHAPES: tuple[type[SagaDefinition], ...] = (
     Waiting,
     Parent,
 )
+
+
+class LocalPair(SagaDefinition, register=False):
+    """Two local steps side by side and a third that joins them."""
+
+    type = "local_pair"
+    pair = parallel("pair")
+
+    @pair.step()
+    def left(self, saga: SagaView) -> int:
+        return 1
+
+    @pair.step()
+    def right(self, saga: SagaView) -> int:
+        return 2
+
+    @step
+    def join(self, saga: SagaView) -> int:
+        return int(saga.results.left) + int(saga.results.right)

@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -91,6 +91,7 @@ class Scripted:
             self.received.append(request)
             queue = self.next[request.operation]
             says = queue.pop(0) if queue else Says()
+            says = replace(says, data=says.data or {"id": request.operation})
             if request.key in self.kept:
                 return self.kept[request.key] if not says.resets else says
             if says.processes:
