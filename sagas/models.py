@@ -254,3 +254,21 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} at {self.at:%F %T}"
+
+
+class BulkRequest(models.Model):
+    """An intervention on many sagas that was asked for under an id, and the sagas it found then."""
+
+    request_id = models.CharField(max_length=128, primary_key=True)
+    verb = models.CharField(max_length=40)
+    actor = models.CharField(max_length=150)
+    reason = models.TextField(blank=True, default="")
+    fingerprint = models.CharField(max_length=64)
+    ids = models.JSONField()
+    at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.verb} of {len(self.ids)} sagas by {self.actor}"

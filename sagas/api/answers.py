@@ -125,6 +125,7 @@ class DefinitionAnswer(Answer):
 
     type: str
     version: int
+    paused: bool
     description: str
     steps: list[dict[str, JsonValue]]
     input_schema: dict[str, JsonValue]
@@ -265,11 +266,12 @@ def summary(definition: SagaDefinition) -> str:
     return (type(definition).__doc__ or "").strip().split("\n\n")[0]
 
 
-def definition_answer(definition: SagaDefinition) -> DefinitionAnswer:
-    """One installed type."""
+def definition_answer(definition: SagaDefinition, *, paused: bool) -> DefinitionAnswer:
+    """One installed type, and whether an operator has paused it."""
     return DefinitionAnswer(
         type=definition.type,
         version=definition.version,
+        paused=paused,
         description=summary(definition),
         steps=[
             {"name": step.name, "compensation": step.undo.name if step.undo else None, "pivot": step.pivot}

@@ -16,7 +16,6 @@ from pydantic import (
     JsonValue,
     ValidationError,
     create_model,
-    field_validator,
 )
 
 from sagas.definition import registry
@@ -76,22 +75,24 @@ def intervention_body(verb: Verb) -> type[InterventionBody]:
     return create_model(name, __base__=InterventionBody, __doc__=verb.help, **fields)
 
 
+def installed(value: str | None) -> str | None:
+    """Refuse a type that no definition has, naming those there are."""
+    if value is not None and value not in registry.types():
+        raise ValueError(f"unknown saga type; installed: {', '.join(registry.types())}")
+    return value
+
+
+SagaType = Annotated[str | None, AfterValidator(installed)]
+
+
 class ListQuery(RequestBody):
     """The query of a list. `before` goes on behind a saga, whatever has been started since."""
 
     status: Status | None = None
-    type: str | None = None
+    type: SagaType = None
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 20
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
     before: UUID | None = None
-
-    @field_validator("type")
-    @classmethod
-    def installed(cls, value: str | None) -> str | None:
-        """Refuse a type that no definition has, naming those there are."""
-        if value is not None and value not in registry.types():
-            raise ValueError(f"unknown saga type; installed: {', '.join(registry.types())}")
-        return value
 
 
 def validated(model: type[Model], given: Any, within: str = "") -> Model:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from sagas.api import documentation, monitoring, outside, views
+from sagas.api import documentation, monitoring, operating, outside, views
 from sagas.api.shortcuts import either
 from sagas.api.steering import steering
 from sagas.interventions import VERBS
@@ -25,5 +25,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *either("api/v1/sagas/<uuid:saga_id>/signals/<str:name>", outside.SignalView, "signal"),
     *either("api/v1/callbacks/<str:token>", outside.CallbackView, "callback"),
     *either("api/v1/definitions", views.DefinitionsView, "definitions"),
+    *either("api/v1/interventions", operating.BulkView, "interventions"),
+    *either("api/v1/circuits", operating.CircuitsView, "circuits"),
+    *either("api/v1/circuits/<str:name>/close", operating.CloseCircuitView, "close-circuit"),
+    *either("api/v1/definitions/<str:saga_type>/pause", operating.steering_types("pause"), "pause-type"),
+    *either("api/v1/definitions/<str:saga_type>/resume", operating.steering_types("resume"), "resume-type"),
     *either("api/v1/definitions/<str:saga_type>/graph", views.DefinitionGraphView, "definition-graph"),
 ]

@@ -167,7 +167,11 @@ class DefinitionsView(Endpoint):
     @schema.definitions
     def get(self, request: Request) -> Response:
         """Every installed type with its steps and the JSON schema of its input."""
-        known = [definition_answer(registry.latest(saga_type)) for saga_type in registry.types()]
+        paused = engine.paused_types()
+        known = [
+            definition_answer(registry.latest(saga_type), paused=saga_type in paused)
+            for saga_type in registry.types()
+        ]
         return rendered(DefinitionsAnswer(results=known))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,11 +12,12 @@ from uuid import UUID, uuid4
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from sagas import breaker, dispatch, engine, graph, recovery
+from sagas import breaker, bulk, dispatch, engine, graph, recovery
 from sagas.definition import registry
 from sagas.errors import SagaError
-from sagas.interventions import VERBS, Wish
+from sagas.interventions import VERBS
 from sagas.models import Saga
+from sagas.state import SagaState, Status
 
 
 class Command(BaseCommand):
@@ -46,9 +48,13 @@ class Command(BaseCommand):
 
     def _add_verb(self, parser: CommandParser, arguments: tuple[str, ...]) -> None:
         parser.add_argument("ids", type=UUID, nargs="*", metavar="ID")
-        parser.add_argument("--status", help="all sagas with this status instead of ids")
+        statuses = [status.value for status in Status]
+        parser.add_argument(
+            "--status", choices=statuses, metavar="STATUS", help="all sagas with this status instead of ids"
+        )
         parser.add_argument("--type", help="only those of this type")
         parser.add_argument("--limit", type=int, default=100, help="at most so many (default 100)")
+        parser.add_argument("--per-second", type=float, default=50, help="at most so many (default 50)")
         parser.add_argument("--dry-run", action="store_true", help="only say what would happen to each")
         parser.add_argument("--reason", required=True)
         parser.add_argument("--request-id", help="repeating a request under the same id is harmless")
@@ -78,39 +84,31 @@ class Command(BaseCommand):
 
     def steer(self, verb: str, options: dict[str, Any]) -> None:
         """One verb on the sagas given or found; one saga's refusal does not keep it from the others."""
-        wish = Wish(**{k: options[k] for k in VERBS[verb].arguments if options.get(k) is not None})
-        actor, request = getpass.getuser(), options["request_id"] or str(uuid4())
+        wish, selection = bulk.wish_of(verb, options), self._selection(options)
+        if options["dry_run"]:
+            items = bulk.foretell(selection.find(), verb, wish)
+        else:
+            order = bulk.Order(verb, getpass.getuser(), options["reason"], wish)
+            request, pace = options["request_id"] or str(uuid4()), options["per_second"]
+            ids = bulk.settled(order, selection, request)
+            items = bulk.carry_out(order, ids, request, ring=ring, per_second=pace)
         refused = 0
-        for saga_id in self._chosen(options):
-            said = "is gone"
-            try:
-                if options["dry_run"]:
-                    said = f"would be {engine.foresee(saga_id, verb, wish=wish)}"
-                else:
-                    done = engine.intervene(
-                        saga_id, verb, actor=actor, reason=options["reason"], request_id=request, wish=wish
-                    )
-                    if done.state is not None:
-                        dispatch.ring(done.state, done.due, engine.clock.now())
-                        said = f"is {done.state.status}"
-            except SagaError as error:
-                refused += 1
-                said = f"refused: {error}"
-            self.stdout.write(f"{saga_id}  {said}")
+        for item in items:
+            refused += item.became is bulk.Became.REFUSED
+            self.stdout.write(f"{item.id}  {said(item, dry_run=options['dry_run'])}")
         if refused:
             raise CommandError(f"{refused} of the sagas refused {verb}")
 
-    def _chosen(self, options: dict[str, Any]) -> list[UUID]:
+    def _selection(self, options: dict[str, Any]) -> bulk.Selection:
         if options["ids"] and (options["status"] or options["type"]):
             raise CommandError("give ids, or a filter by --status and --type, not both")
-        if options["ids"]:
-            return list(options["ids"])
-        if not options["status"]:
+        if not options["ids"] and not options["status"]:
             raise CommandError("give the ids of sagas, or --status (and --type) to choose them")
-        chosen = Saga.objects.filter(status=options["status"]).order_by("id")
-        if options["type"]:
-            chosen = chosen.filter(type=options["type"])
-        return list(chosen.values_list("id", flat=True)[: options["limit"]])
+        if options["per_second"] <= 0 or options["limit"] <= 0:
+            raise CommandError("--limit and --per-second are more than nothing")
+        return bulk.Selection(
+            tuple(options["ids"]), options["status"] or "", options["type"] or "", options["limit"]
+        )
 
     def pause_type(self, options: dict[str, Any]) -> None:
         """Let nothing more of a type be claimed."""
@@ -193,6 +191,19 @@ class Command(BaseCommand):
         widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
         for row in cells:
             self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def ring(state: SagaState, due: Sequence[int]) -> None:
+    """Ring the workers for what became due."""
+    dispatch.ring(state, due, engine.clock.now())
+
+
+def said(item: bulk.Item, *, dry_run: bool) -> str:
+    """What became of one saga, or would, in words."""
+    if item.became is bulk.Became.REFUSED:
+        return f"refused: {item.detail}"
+    status = item.status or item.detail
+    return f"would be {status}" if dry_run else f"is {status}"
 
 
 # SQL because these are aggregates over whole tables, read by people now and then.
