@@ -8,10 +8,10 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from sagas.claims import lease
 from sagas.conf import conf
 from sagas.definition import registry
 from sagas.reading import findings
-from sagas.transitions import lease
 
 
 @register

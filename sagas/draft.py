@@ -93,6 +93,13 @@ class Draft:
         """The step's declaration."""
         return self.definition.steps[position]
 
+    def go_on(self) -> None:
+        """Continue in the direction of the saga as it stands now."""
+        if self.state.status is Status.COMPENSATING:
+            self.undo_next()
+        elif self.state.status in (Status.PENDING, Status.IN_PROGRESS, Status.WAITING):
+            self.advance()
+
     # --- forward
 
     def advance(self) -> None:

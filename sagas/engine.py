@@ -25,6 +25,7 @@ from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
 from sagas import interventions, logs, metrics
+from sagas.claims import claim_next, claimed, resume_at, wake_at
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, plain, registry
 from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
@@ -50,7 +51,7 @@ from sagas.state import (
     StepState,
     StepStatus,
 )
-from sagas.transitions import begin, claim_next, claimed, decide, resume_at, wake_at
+from sagas.transitions import begin, decide
 
 TRIES = 50
 
@@ -170,11 +171,12 @@ WHERE id IN (
     ORDER BY {due} LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id"""
 
+# The time is that of the statement here, since an index is not searched by a time that may change.
 TAKE_WAITING = """
 UPDATE sagas_saga SET resume_at = clock_timestamp() + make_interval(secs => %s)
 WHERE id IN (
     SELECT id FROM sagas_saga
-    WHERE status = 'waiting' AND resume_at <= clock_timestamp() AND paused_at IS NULL
+    WHERE status = 'waiting' AND resume_at <= statement_timestamp() AND paused_at IS NULL
       AND (type, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
     ORDER BY resume_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id"""

@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 
 from sagas import dispatch, engine, remote, worker
+from sagas.draft import idempotency_key
 from sagas.engine import Progress, due_positions
 from sagas.state import (
     Done,
@@ -25,7 +26,6 @@ from sagas.state import (
     Unknown,
     WaitOver,
 )
-from sagas.transitions import idempotency_key
 
 log = structlog.get_logger(__name__)
 

@@ -8,35 +8,26 @@ what the join of a parallel group, the undo order and the pivot rules need (rule
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sagas import waits
 from sagas.definition import PATIENT, Cached, Fallback, SagaDefinition
-from sagas.draft import Draft, idempotency_key, past_pivot, view, with_step
+from sagas.draft import Draft, past_pivot
 from sagas.state import (
-    ACTIVE,
-    FINISHED,
     MAX_CRASHES,
-    MAX_MAIL,
-    MAX_RINGS,
-    NEEDS_PERSON,
-    SAGA_EDGES,
     Accepted,
-    CachedResult,
     Decision,
     Deferred,
     Done,
     Effect,
     Entry,
     Event,
-    IllegalTransition,
     Impossible,
     LeaseExpired,
     LockGranted,
     Nothing,
-    Outcome,
     Overdue,
     Polled,
     Recorded,
@@ -53,154 +44,7 @@ from sagas.state import (
     WaitOver,
 )
 
-__all__ = [
-    "ACTIVE",
-    "FINISHED",
-    "MAX_CRASHES",
-    "MAX_RINGS",
-    "NEEDS_PERSON",
-    "SAGA_EDGES",
-    "Accepted",
-    "CachedResult",
-    "Decision",
-    "Deferred",
-    "Done",
-    "Draft",
-    "Effect",
-    "Entry",
-    "Event",
-    "IllegalTransition",
-    "Impossible",
-    "LeaseExpired",
-    "LockGranted",
-    "Nothing",
-    "Outcome",
-    "Overdue",
-    "Polled",
-    "Recorded",
-    "Refused",
-    "Resolved",
-    "Rung",
-    "SagaState",
-    "Signalled",
-    "Status",
-    "StepState",
-    "StepStatus",
-    "Transient",
-    "Unknown",
-    "WaitOver",
-    "begin",
-    "claim_next",
-    "claimable",
-    "claimed",
-    "decide",
-    "idempotency_key",
-    "past_pivot",
-    "resume_at",
-    "view",
-    "wake_at",
-]
-
-POLL_FIRST = timedelta(seconds=5)
-POLL_CAP = timedelta(minutes=10)
-LOCK_POLL = timedelta(seconds=30)
 RETRY_LATER_AFTER = timedelta(minutes=1)
-
-
-def wake_at(state: SagaState, ring_after: timedelta, now: datetime) -> datetime | None:
-    """When a scan must look at this saga if nothing else happens to it (rule 7); None: never.
-
-    A message was sent for everything due, so a due step is given `ring_after` from now before it is
-    rung for again, doubled with every ring in vain: counted from the time it fell due, a backlog
-    would be rung for without a pause. A claimed one is left alone until its lease ends.
-    """
-    if state.status not in ACTIVE or state.paused_at is not None:
-        return None
-    patience = ring_after * 2 ** min(state.rings, MAX_RINGS)
-    times = [step.lease_until for step in state.steps if step.lease_until is not None]
-    times += [max(step.due_at, now) + patience for step in state.steps if step.due_at is not None]
-    return min([*times, *_wait_ends(state)], default=None)
-
-
-def resume_at(state: SagaState) -> datetime | None:
-    """When a waiting saga must be looked at; None: only the outside can wake it."""
-    if state.status is not Status.WAITING or state.paused_at is not None:
-        return None
-    if state.awaits_lock and state.waiting_since is not None:
-        return state.waiting_since + LOCK_POLL
-    return min(_wait_ends(state), default=None)
-
-
-def _wait_ends(state: SagaState) -> list[datetime]:
-    waits = [step.wait for step in state.steps if step.wait is not None]
-    return [datetime.fromisoformat(w[k]) for w in waits for k in ("until", "poll_at") if w.get(k)]
-
-
-def claimable(state: SagaState, position: int, epoch: int, now: datetime) -> bool:
-    """Rule 4: this direction, this epoch, neither paused nor parked, and the step is due."""
-    due = state.steps[position].due_at
-    return (
-        state.epoch == epoch
-        and state.status in ACTIVE
-        and state.paused_at is None
-        and due is not None
-        and due <= now
-    )
-
-
-def claimed(state: SagaState, position: int, now: datetime, lease: timedelta) -> SagaState:
-    """`state` after a claim of a claimable step. The store's claim statement does exactly this."""
-    step = state.steps[position]
-    common: dict[str, Any] = {"due_at": None, "lease_until": now + lease}
-    if state.backward:
-        step = replace(
-            step,
-            status=StepStatus.COMPENSATING,
-            undo_attempts=step.undo_attempts + 1,
-            undo_started_at=step.undo_started_at or now,
-            **common,
-        )
-        saga = state
-    else:
-        step = replace(
-            step,
-            status=StepStatus.IN_PROGRESS,
-            attempts=step.attempts + 1,
-            started_at=step.started_at or now,
-            **common,
-        )
-        saga = replace(state, status=Status.IN_PROGRESS, started_at=state.started_at or now)
-    return replace(saga, rev=state.rev + 1, steps=with_step(state.steps, step))
-
-
-def claim_next(
-    definition: SagaDefinition, decision: Decision, now: datetime, margin: timedelta
-) -> tuple[Decision, int | None]:
-    """`decision` joined with the claim of one step that it makes due now, and that step (inline mode).
-
-    The joined decision stands under the same guard, so it claims nothing that a plain record
-    followed by a claim could not have claimed (rule 14).
-    """
-    state = decision.state
-    ready = [p for p in decision.due if claimable(state, p, state.epoch, now)]
-    if not ready:
-        return decision, None
-    position = ready[0]
-    after = replace(claimed(state, position, now, lease(definition, position) + margin), rev=state.rev)
-    step = after.steps[position]
-    entry = (
-        Entry("compensation_claimed", step.name, step.undo_attempts)
-        if state.backward
-        else Entry("step_claimed", step.name, step.attempts)
-    )
-    changed = tuple(sorted({*decision.changed, position}))
-    return Decision(decision.guard, after, changed, (*decision.audit, entry)), position
-
-
-def lease(definition: SagaDefinition, position: int) -> timedelta:
-    """How long a call of this step may take, in either direction."""
-    step = definition.steps[position]
-    return max(step.timeout, step.undo.timeout) if step.undo is not None else step.timeout
 
 
 def begin(
@@ -254,15 +98,15 @@ def decide(definition: SagaDefinition, state: SagaState, event: Event, now: date
         case Overdue():
             reason = _overdue(draft)
         case Signalled():
-            reason = _signalled(draft, event)
+            reason = waits.signalled(draft, event)
         case Resolved():
-            reason = _resolved(draft, event)
+            reason = waits.resolved(draft, event)
         case WaitOver():
-            reason = _wait_over(draft, event)
+            reason = waits.wait_over(draft, event)
         case Polled():
-            reason = _polled(draft, event)
+            reason = waits.polled(draft, event)
         case LockGranted():
-            reason = _lock_granted(draft)
+            reason = waits.lock_granted(draft)
         case Rung():
             reason = ""
             draft.update(rings=state.rings + 1)
@@ -304,42 +148,10 @@ def _record(draft: Draft, event: Recorded) -> None:
                 draft.draw_sequence(position)
                 draft.note("step_impossible", position, code=outcome.code, reason=outcome.reason)
         case Accepted():
-            _accepted(draft, position, outcome.kind)
+            waits.accepted(draft, position, outcome.kind)
         case Deferred():
             _deferred(draft, event, outcome)
-    _go_on(draft)
-
-
-def _go_on(draft: Draft) -> None:
-    """Continue in the direction of the saga as it stands after the record."""
-    if draft.state.status is Status.COMPENSATING:
-        draft.undo_next()
-    elif draft.state.status in (Status.PENDING, Status.IN_PROGRESS, Status.WAITING):
-        draft.advance()
-
-
-def _accepted(draft: Draft, position: int, kind: str) -> None:
-    """The participant or a child has begun: wait for its word, and look now and then (rule 17)."""
-    if draft.state.backward:
-        draft.update_step(
-            position,
-            status=StepStatus.FAILED,
-            effect=Effect.UNKNOWN,
-            lease_until=None,
-            finished_at=draft.now,
-        )
-        draft.draw_sequence(position)
-        return
-    limit = draft.declared(position).wait_limit
-    wait = {
-        "kind": kind,
-        "name": "",
-        "polls": 0,
-        "poll_at": (draft.now + POLL_FIRST).isoformat(),
-        "until": (draft.now + limit).isoformat() if limit is not None else None,
-    }
-    draft.update_step(position, status=StepStatus.WAITING, effect=Effect.UNKNOWN, wait=wait, lease_until=None)
-    draft.note("step_waiting", position, kind=kind)
+    draft.go_on()
 
 
 def _deferred(draft: Draft, event: Recorded, outcome: Deferred) -> None:
@@ -450,7 +262,7 @@ def _record_undo(draft: Draft, event: Recorded) -> None:
         case Transient() | Unknown():
             _undo_again_or_park(draft, position, outcome)
         case Accepted():
-            _undo_later(draft, position, "accepted", f"{outcome.kind} is being undone", POLL_FIRST)
+            _undo_later(draft, position, "accepted", f"{outcome.kind} is being undone", waits.POLL_FIRST)
         case Deferred():
             _undo_later(draft, position, "deferred", outcome.reason, outcome.wait)
 
@@ -543,75 +355,4 @@ def _overdue(draft: Draft) -> str:
         return ""
     current = next((s.name for s in state.steps if s.in_flight or s.due_at is not None), "")
     draft.turn({"step": current, "code": "timeout", "reason": "the saga's deadline has passed"})
-    return ""
-
-
-# --- Waiting ------------------------------------------------------------------------------------------
-
-
-def _signalled(draft: Draft, event: Signalled) -> str:
-    """Into the mailbox; a step that waits for it consumes it at once (rule 17)."""
-    if draft.state.status in FINISHED or draft.state.backward:
-        return "the saga has ended or is being undone; the signal changes nothing"
-    if len(draft.state.mailbox) >= MAX_MAIL:
-        return f"{MAX_MAIL} signals wait unread; no more are taken"
-    mail = {"id": event.id, "name": event.name, "data": event.data}
-    draft.update(mailbox=(*draft.state.mailbox, mail))
-    draft.audit.append(
-        Entry("signal", detail={"name": event.name}, actor=event.actor, request_id=f"signal:{event.id}")
-    )
-    if draft.state.status in (Status.PARKED, Status.PENDING):
-        return ""
-    for step in draft.state.steps:
-        draft.read_mail(step.position)
-        if draft.state.backward:
-            return ""
-    _go_on(draft)
-    return ""
-
-
-def _resolved(draft: Draft, event: Resolved) -> str:
-    step = draft.state.steps[event.position]
-    if step.status is not StepStatus.WAITING or step.generation != event.generation:
-        return "the step no longer waits for this"
-    if isinstance(event.outcome, Done):
-        draft.completed(event.position, event.outcome.result)
-    else:
-        draft.failed(event.position, Effect.NONE, event.outcome.code, event.outcome.reason, "refused")
-    _go_on(draft)
-    return ""
-
-
-def _wait_over(draft: Draft, event: WaitOver) -> str:
-    step = draft.state.steps[event.position]
-    end = (step.wait or {}).get("until")
-    if step.status is not StepStatus.WAITING or end is None or datetime.fromisoformat(end) > draft.now:
-        return "the wait is not over"
-    kind = (step.wait or {})["kind"]
-    if kind == "timer":
-        draft.completed(event.position, {})
-    else:
-        draft.failed(
-            event.position, step.effect, "wait_timeout", f"the {kind} did not come in time", "expired"
-        )
-    _go_on(draft)
-    return ""
-
-
-def _polled(draft: Draft, event: Polled) -> str:
-    step = draft.state.steps[event.position]
-    wait = step.wait or {}
-    if step.status is not StepStatus.WAITING or "poll_at" not in wait:
-        return "the step is not polled"
-    polls = wait["polls"] + 1
-    again = draft.now + min(POLL_FIRST * 2 ** min(polls, 16), POLL_CAP)
-    draft.update_step(event.position, wait={**wait, "polls": polls, "poll_at": again.isoformat()})
-    return ""
-
-
-def _lock_granted(draft: Draft) -> str:
-    if not draft.state.awaits_lock:
-        return "the saga does not wait for its lock"
-    draft.note("lock_granted", key=draft.state.lock_key)
-    draft.advance()
     return ""

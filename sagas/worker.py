@@ -9,8 +9,10 @@ from uuid import UUID
 
 from sagas import breaker, dispatch, engine, metrics, remote
 from sagas.callbacks import callback_url
+from sagas.claims import lease
 from sagas.conf import conf
 from sagas.definition import Cached, SagaDefinition
+from sagas.draft import idempotency_key
 from sagas.engine import Progress
 from sagas.errors import NotAllowed, SagaError
 from sagas.results import cached_result, keep_result
@@ -27,7 +29,6 @@ from sagas.state import (
     Transient,
     Unknown,
 )
-from sagas.transitions import idempotency_key, lease
 
 
 def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int) -> Progress:

@@ -15,8 +15,7 @@ from sagas import engine, worker
 from sagas.definition import SagaDefinition, registry
 from sagas.engine import Progress
 from sagas.models import SagaEvent
-from sagas.state import FINISHED, NEEDS_PERSON, SagaState
-from sagas.transitions import Decision
+from sagas.state import FINISHED, NEEDS_PERSON, Decision, SagaState
 
 LEASE = timedelta(seconds=40)
 Result = TypeVar("Result")

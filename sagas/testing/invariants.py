@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sagas.definition import SagaDefinition
-from sagas.testing.participants import Participants
-from sagas.transitions import (
+from sagas.state import (
     ACTIVE,
     FINISHED,
     NEEDS_PERSON,
@@ -21,6 +20,7 @@ from sagas.transitions import (
     StepState,
     StepStatus,
 )
+from sagas.testing.participants import Participants
 
 ALERTS = frozenset({"saga_parked", "compensation_failed"})
 PASSED = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from sagas.definition import SagaDefinition
+from sagas.state import SagaState, Status
 from sagas.testing.choices import Chance, Choices, Deviations
 from sagas.testing.invariants import BrokenInvariant
 from sagas.testing.world import World
-from sagas.transitions import SagaState, Status
 
 Build = Callable[[Choices], World]
 

@@ -7,12 +7,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sagas import interventions
+from sagas.draft import idempotency_key
 from sagas.errors import NotAllowed
 from sagas.interventions import Wish
-from sagas.testing.invariants import Cause
-from sagas.testing.stage import Moves, Stage, due
-from sagas.testing.trouble import Question, Signal
-from sagas.transitions import (
+from sagas.state import (
     FINISHED,
     NEEDS_PERSON,
     Decision,
@@ -31,8 +29,10 @@ from sagas.transitions import (
     StepState,
     StepStatus,
     WaitOver,
-    idempotency_key,
 )
+from sagas.testing.invariants import Cause
+from sagas.testing.stage import Moves, Stage, due
+from sagas.testing.trouble import Question, Signal
 
 PAUSED_FOR = timedelta(hours=1)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sagas.transitions import Done, Impossible, Outcome, Refused
+from sagas.state import Done, Impossible, Outcome, Refused
 
 
 class Anything(dict[str, Any]):

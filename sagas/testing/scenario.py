@@ -16,12 +16,12 @@ from typing import Any, Self
 
 from sagas.definition import SagaDefinition
 from sagas.errors import DefinitionError
+from sagas.state import Refused, SagaState, Status, StepState
 from sagas.testing.invariants import BrokenInvariant
 from sagas.testing.matrix import instance
 from sagas.testing.stage import undo_name
 from sagas.testing.trouble import Meanwhile, Reply, Trouble
 from sagas.testing.world import World
-from sagas.transitions import Refused, SagaState, Status, StepState
 
 ALWAYS = 1_000_000
 

@@ -13,25 +13,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sagas.claims import claim_next
 from sagas.definition import SagaDefinition, Step
+from sagas.state import ACTIVE, Decision, Entry, Event, Nothing, Outcome, Refused, SagaState, StepState
 from sagas.testing.choices import Choices, Option
 from sagas.testing.invariants import Cause, Monitor
 from sagas.testing.participants import Participants, Request
 from sagas.testing.store import EPOCH, MemoryStore
 from sagas.testing.trouble import Commit, Fate, Meanwhile, Script, Trouble
-from sagas.transitions import (
-    ACTIVE,
-    Decision,
-    Entry,
-    Event,
-    Nothing,
-    Outcome,
-    Refused,
-    SagaState,
-    StepState,
-    claim_next,
-    decide,
-)
+from sagas.transitions import decide
 
 LEASE_MARGIN = timedelta(seconds=10)
 

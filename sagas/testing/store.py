@@ -12,18 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from sagas.claims import claimable, claimed, resume_at, wake_at
 from sagas.errors import IdempotencyConflict, SagaError, SagaNotFound
-from sagas.transitions import (
-    ACTIVE,
-    Decision,
-    Entry,
-    SagaState,
-    Status,
-    claimable,
-    claimed,
-    resume_at,
-    wake_at,
-)
+from sagas.state import ACTIVE, Decision, Entry, SagaState, Status
 
 RING_AFTER = timedelta(seconds=15)
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)

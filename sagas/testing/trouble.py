@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from sagas.transitions import Refused
+from sagas.state import Refused
 
 
 class Trouble(StrEnum):

@@ -7,20 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sagas.definition import Cached
-from sagas.testing.invariants import Cause
-from sagas.testing.participants import Request
-from sagas.testing.stage import LEASE_MARGIN, Message, Moves, Stage, due
-from sagas.testing.trouble import (
-    ACCEPTING,
-    ALWAYS,
-    LATENESS,
-    OF_CALLS,
-    OF_LOCAL_STEPS,
-    OF_SLOW_CALLS,
-    Reply,
-    Trouble,
-)
-from sagas.transitions import (
+from sagas.draft import idempotency_key
+from sagas.state import (
     Accepted,
     CachedResult,
     Decision,
@@ -35,7 +23,19 @@ from sagas.transitions import (
     SagaState,
     Transient,
     Unknown,
-    idempotency_key,
+)
+from sagas.testing.invariants import Cause
+from sagas.testing.participants import Request
+from sagas.testing.stage import LEASE_MARGIN, Message, Moves, Stage, due
+from sagas.testing.trouble import (
+    ACCEPTING,
+    ALWAYS,
+    LATENESS,
+    OF_CALLS,
+    OF_LOCAL_STEPS,
+    OF_SLOW_CALLS,
+    Reply,
+    Trouble,
 )
 
 OVERSLEEPS = timedelta(minutes=3)

@@ -8,12 +8,13 @@ from datetime import timedelta
 from sagas.definition import plain
 from sagas.errors import SagaError
 from sagas.interventions import Wish
+from sagas.state import Entry, SagaState, Status, StepStatus
 from sagas.testing import outside
 from sagas.testing.invariants import BrokenInvariant
 from sagas.testing.stage import Actor, Message, Moves, Stage, due
 from sagas.testing.trouble import AtTheEnd, Meanwhile
 from sagas.testing.workers import WorkerDied, work
-from sagas.transitions import Entry, SagaState, Status, StepStatus, begin
+from sagas.transitions import begin
 
 REDELIVERED_AFTER = timedelta(minutes=15)
 MOST_MOVES = 3000

@@ -14,8 +14,7 @@ from sagas import engine, interventions
 from sagas.definition import SagaDefinition, registry
 from sagas.errors import IdempotencyConflict, NotAllowed, SagaNotFound
 from sagas.interventions import Wish
-from sagas.testing import AskedBefore, MemoryStore
-from sagas.transitions import (
+from sagas.state import (
     Decision,
     Done,
     Entry,
@@ -32,9 +31,9 @@ from sagas.transitions import (
     StepStatus,
     Transient,
     Unknown,
-    begin,
-    decide,
 )
+from sagas.testing import AskedBefore, MemoryStore
+from sagas.transitions import begin, decide
 from tests.definitions import Chain, Group, Pivot, Skipping
 from tests.engine import LEASE, kinds, put_back, registered, unchanged
 

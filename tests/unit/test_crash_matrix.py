@@ -6,8 +6,8 @@ import pytest
 
 from sagas.definition import SagaDefinition
 from sagas.retail.sales import SalesSaga
+from sagas.state import Status
 from sagas.testing import Choices, World, crash_matrix, random_histories
-from sagas.transitions import Status
 from tests.definitions import SHAPES
 
 BASKET: dict[str, Any] = {

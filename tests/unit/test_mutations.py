@@ -9,11 +9,11 @@ import pytest
 
 from sagas import draft as drafts
 from sagas import interventions, transitions
+from sagas.claims import claimable
 from sagas.definition import Call, SagaDefinition, SagaView, step
 from sagas.draft import Draft
-from sagas.testing import BrokenInvariant, Choices, MemoryStore, Participants, World, crash_matrix
-from sagas.testing.participants import Request
-from sagas.transitions import (
+from sagas.state import (
+    ACTIVE,
     Decision,
     Done,
     Effect,
@@ -25,13 +25,15 @@ from sagas.transitions import (
     Refused,
     Rung,
     SagaState,
+    Status,
     StepState,
     StepStatus,
     Transient,
     Unknown,
-    claimable,
-    decide,
 )
+from sagas.testing import BrokenInvariant, Choices, MemoryStore, Participants, World, crash_matrix
+from sagas.testing.participants import Request
+from sagas.transitions import decide
 from tests.definitions import Chain, Group, Pivot, Skipping, shop
 
 Patch = pytest.MonkeyPatch
@@ -87,7 +89,7 @@ class ForgetsDueTime(MemoryStore):
     """Claims a step because its message is there, due or not."""
 
     def may_claim(self, state: SagaState, position: int, epoch: int) -> bool:
-        return state.epoch == epoch and state.status in transitions.ACTIVE
+        return state.epoch == epoch and state.status in ACTIVE
 
 
 class ForgetsWakeUp(MemoryStore):
@@ -212,7 +214,7 @@ def undo_at_once(self: Draft) -> None:
 
 def turn_alone(self: Draft, error: dict[str, Any]) -> None:
     """Leaves the siblings as they are."""
-    self.update(status=transitions.Status.COMPENSATING, epoch=self.state.epoch + 1, error=error)
+    self.update(status=Status.COMPENSATING, epoch=self.state.epoch + 1, error=error)
     self.note("saga_turned", **error)
     self.undo_next()
 

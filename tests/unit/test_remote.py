@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sagas.remote import classify, retry_after
-from sagas.transitions import Accepted, Done, Impossible, Outcome, Refused, Transient, Unknown
+from sagas.state import Accepted, Done, Impossible, Outcome, Refused, Transient, Unknown
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 

@@ -7,6 +7,7 @@ import pytest
 
 from sagas.definition import Call, Fallback, Retry, SagaDefinition, SagaView, step
 from sagas.errors import DefinitionError
+from sagas.state import Effect, StepStatus
 from sagas.testing import (
     ALWAYS,
     BrokenInvariant,
@@ -21,7 +22,6 @@ from sagas.testing import (
     unknown,
     worker_lost,
 )
-from sagas.transitions import Effect, StepStatus
 from tests.definitions import Chain, Group, InlineChain, Parent, Pivot, Skipping, Waiting, shop
 
 BOTH_MODES = pytest.mark.parametrize("chain", [Chain, InlineChain])

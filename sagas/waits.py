@@ -1,0 +1,115 @@
+"""What comes to a waiting saga: signals, callbacks, ends of children, time, a lock. Pure (rule 17)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sagas.draft import Draft
+from sagas.state import (
+    FINISHED,
+    MAX_MAIL,
+    Done,
+    Effect,
+    Entry,
+    Polled,
+    Resolved,
+    Signalled,
+    Status,
+    StepStatus,
+    WaitOver,
+)
+
+POLL_FIRST = timedelta(seconds=5)
+POLL_CAP = timedelta(minutes=10)
+
+
+def accepted(draft: Draft, position: int, kind: str) -> None:
+    """The participant or a child has begun: wait for its word, and look now and then (rule 17)."""
+    if draft.state.backward:
+        draft.update_step(
+            position,
+            status=StepStatus.FAILED,
+            effect=Effect.UNKNOWN,
+            lease_until=None,
+            finished_at=draft.now,
+        )
+        draft.draw_sequence(position)
+        return
+    limit = draft.declared(position).wait_limit
+    wait = {
+        "kind": kind,
+        "name": "",
+        "polls": 0,
+        "poll_at": (draft.now + POLL_FIRST).isoformat(),
+        "until": (draft.now + limit).isoformat() if limit is not None else None,
+    }
+    draft.update_step(position, status=StepStatus.WAITING, effect=Effect.UNKNOWN, wait=wait, lease_until=None)
+    draft.note("step_waiting", position, kind=kind)
+
+
+def signalled(draft: Draft, event: Signalled) -> str:
+    """Into the mailbox; a step that waits for it consumes it at once (rule 17)."""
+    if draft.state.status in FINISHED or draft.state.backward:
+        return "the saga has ended or is being undone; the signal changes nothing"
+    if len(draft.state.mailbox) >= MAX_MAIL:
+        return f"{MAX_MAIL} signals wait unread; no more are taken"
+    mail = {"id": event.id, "name": event.name, "data": event.data}
+    draft.update(mailbox=(*draft.state.mailbox, mail))
+    draft.audit.append(
+        Entry("signal", detail={"name": event.name}, actor=event.actor, request_id=f"signal:{event.id}")
+    )
+    if draft.state.status in (Status.PARKED, Status.PENDING):
+        return ""
+    for step in draft.state.steps:
+        draft.read_mail(step.position)
+        if draft.state.backward:
+            return ""
+    draft.go_on()
+    return ""
+
+
+def resolved(draft: Draft, event: Resolved) -> str:
+    step = draft.state.steps[event.position]
+    if step.status is not StepStatus.WAITING or step.generation != event.generation:
+        return "the step no longer waits for this"
+    if isinstance(event.outcome, Done):
+        draft.completed(event.position, event.outcome.result)
+    else:
+        draft.failed(event.position, Effect.NONE, event.outcome.code, event.outcome.reason, "refused")
+    draft.go_on()
+    return ""
+
+
+def wait_over(draft: Draft, event: WaitOver) -> str:
+    step = draft.state.steps[event.position]
+    end = (step.wait or {}).get("until")
+    if step.status is not StepStatus.WAITING or end is None or datetime.fromisoformat(end) > draft.now:
+        return "the wait is not over"
+    kind = (step.wait or {})["kind"]
+    if kind == "timer":
+        draft.completed(event.position, {})
+    else:
+        draft.failed(
+            event.position, step.effect, "wait_timeout", f"the {kind} did not come in time", "expired"
+        )
+    draft.go_on()
+    return ""
+
+
+def polled(draft: Draft, event: Polled) -> str:
+    step = draft.state.steps[event.position]
+    wait = step.wait or {}
+    if step.status is not StepStatus.WAITING or "poll_at" not in wait:
+        return "the step is not polled"
+    polls = wait["polls"] + 1
+    again = draft.now + min(POLL_FIRST * 2 ** min(polls, 16), POLL_CAP)
+    draft.update_step(event.position, wait={**wait, "polls": polls, "poll_at": again.isoformat()})
+    return ""
+
+
+def lock_granted(draft: Draft) -> str:
+    if not draft.state.awaits_lock:
+        return "the saga does not wait for its lock"
+    draft.note("lock_granted", key=draft.state.lock_key)
+    draft.advance()
+    return ""
