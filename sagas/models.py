@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from sagas.state import ACTIVE, NEEDS_PERSON, Effect, Status, StepStatus
 
+STUCK_AFTER = timedelta(minutes=5)
 ACTIVE_VALUES = sorted(status.value for status in ACTIVE)
 
 
 def choices(enum: type[Status] | type[StepStatus] | type[Effect]) -> list[tuple[str, str]]:
     """Django's choices of one of the engine's enums."""
     return [(member.value, member.value.replace("_", " ")) for member in enum]
+
+
+def first_id(moment: datetime) -> UUID:
+    """The lowest UUIDv7 of that moment: ids are ordered by time, so a range of ids is a range of time."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 class SagaQuerySet(models.QuerySet["Saga"]):
@@ -35,6 +43,19 @@ class SagaQuerySet(models.QuerySet["Saga"]):
         return self.active().filter(
             status__in=[Status.PENDING, Status.IN_PROGRESS], deadline_at__lte=now, paused_at=None
         )
+
+    def stuck(self, now: datetime) -> SagaQuerySet:
+        """In progress or compensating, and nothing has happened to them for `STUCK_AFTER`.
+
+        The last audit row is looked up for each active saga: NOT EXISTS over the recent ones would
+        be planned as a walk through the whole audit.
+        """
+        since = now - STUCK_AFTER
+        last = SagaEvent.objects.filter(saga=OuterRef("pk")).order_by("-id").values("at")[:1]
+        moving = self.active().filter(
+            status__in=[Status.IN_PROGRESS, Status.COMPENSATING], paused_at=None, id__lte=first_id(since)
+        )
+        return moving.alias(last_at=Coalesce(Subquery(last), F("created_at"))).filter(last_at__lt=since)
 
     def needing_a_person(self) -> SagaQuerySet:
         """Parked, forward or backward."""

@@ -7,37 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib.admin import SimpleListFilter
-from django.db.models import F, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
 from sagas import engine
 from sagas.admin.looks import words
-from sagas.admin.paging import first_id
 from sagas.definition import registry
-from sagas.models import ACTIVE_VALUES, Saga, SagaEvent
+from sagas.models import ACTIVE_VALUES, Saga, first_id
 from sagas.state import Status
 
-STUCK_AFTER = timedelta(minutes=5)
 Narrow = Callable[[Any, datetime], "QuerySet[Saga]"]
-
-
-def stuck(sagas: Any, now: datetime) -> QuerySet[Saga]:
-    """In progress or compensating, and nothing has happened to them for `STUCK_AFTER`.
-
-    The last audit row is looked up for each active saga: NOT EXISTS over the recent ones would be
-    planned as a walk through the whole audit.
-    """
-    since = now - STUCK_AFTER
-    last = SagaEvent.objects.filter(saga=OuterRef("pk")).order_by("-id").values("at")[:1]
-    moving = sagas.filter(
-        status__in=[Status.IN_PROGRESS, Status.COMPENSATING], paused_at=None, id__lte=first_id(since)
-    )
-    found: QuerySet[Saga] = moving.alias(last_at=Coalesce(Subquery(last), F("created_at"))).filter(
-        last_at__lt=since
-    )
-    return found
 
 
 def midnight(now: datetime) -> datetime:
@@ -71,7 +51,7 @@ class AttentionFilter(Choice):
     parameter_name = "attention"
     options: ClassVar[Mapping[str, tuple[str, Narrow]]] = {
         "person": ("needs a person", lambda sagas, now: sagas.needing_a_person()),
-        "stuck": ("stuck for over 5 minutes", stuck),
+        "stuck": ("stuck for over 5 minutes", lambda s, now: s.stuck(now)),
         "overdue": ("past its deadline", lambda sagas, now: sagas.overdue(now)),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -48,11 +47,6 @@ class BoundedPaginator(Base):
     def _keys(self) -> Any:
         rows: Any = self.object_list
         return rows.order_by().prefetch_related(None).values("pk")
-
-
-def first_id(moment: datetime) -> UUID:
-    """The lowest UUIDv7 of that moment: ids are ordered by time, so a range of ids is a range of time."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def id_range(term: str) -> tuple[UUID, UUID] | None:

@@ -21,7 +21,7 @@ from django.utils.safestring import SafeString
 from sagas import engine
 from sagas.admin import confirm, timeline
 from sagas.admin.audit import history
-from sagas.admin.filters import AttentionFilter, StartedFilter, StatusFilter, TypeFilter, stuck
+from sagas.admin.filters import AttentionFilter, StartedFilter, StatusFilter, TypeFilter
 from sagas.admin.heartbeats import pulses
 from sagas.admin.looks import away, badge, clock, human, pretty, short
 from sagas.admin.paging import BoundedPaginator, id_range
@@ -301,7 +301,7 @@ def health() -> dict[str, Any]:
     now = engine.clock.now()
     counts = {
         "person": Saga.objects.needing_a_person(),
-        "stuck": stuck(Saga.objects.all(), now),
+        "stuck": Saga.objects.stuck(now),
         "active": Saga.objects.active(),
     }
     bounded = {name: rows.order_by()[: SOME + 1].count() for name, rows in counts.items()}

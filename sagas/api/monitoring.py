@@ -65,6 +65,9 @@ def ready(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": status, "checks": checks})
 
 
+database = DatabaseCollector()
+
+
 class Gauges(Collector):
     """The gauges from the database, and whether it could be asked."""
 
@@ -72,7 +75,7 @@ class Gauges(Collector):
         """No gauges, rather than no metrics at all, while the database is away."""
         up = 1
         try:
-            yield from list(DatabaseCollector().collect())
+            yield from list(database.collect())
         except Error as error:
             log.warning("no gauges from the database", error=str(error))
             up = 0

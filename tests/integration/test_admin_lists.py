@@ -16,10 +16,9 @@ from django.urls import reverse
 
 from sagas import engine
 from sagas.admin import paging
-from sagas.admin.filters import stuck
 from sagas.admin.looks import human
-from sagas.admin.paging import first_id, id_range
-from sagas.models import Saga, SagaLock, SagaStep
+from sagas.admin.paging import id_range
+from sagas.models import Saga, SagaLock, SagaStep, first_id
 from sagas.state import SagaState, Status
 from tests import stories
 
@@ -242,7 +241,7 @@ def test_stuck_looks_at_active_sagas_not_at_the_whole_audit() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET enable_seqscan = off")
     try:
-        plan = stuck(Saga.objects.all(), datetime.now(UTC)).explain()
+        plan = Saga.objects.stuck(datetime.now(UTC)).explain()
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SET enable_seqscan = on")
