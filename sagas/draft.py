@@ -279,7 +279,7 @@ class Draft:
         except Exception:  # as in fall_due
             self.park(None, "definition_error", traceback.format_exc(limit=-8))
             return
-        self.update(status=Status.COMPLETED, result=result, error=None, finished_at=self.now)
+        self.update(status=Status.COMPLETED, result=result, error=None, finished_at=self.now, paused_at=None)
         self.note("saga_completed")
 
     def park(self, position: int | None, code: str, reason: str, *, refused: bool = False) -> None:
@@ -388,7 +388,7 @@ class Draft:
         if not left:
             undone = any(step.effect is Effect.UNDONE for step in self.state.steps)
             status = Status.COMPENSATED if undone else Status.FAILED
-            self.update(status=status, finished_at=self.now)
+            self.update(status=status, finished_at=self.now, paused_at=None)
             self.note(f"saga_{status}")
             return
         position = left[-1].position

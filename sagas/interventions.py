@@ -272,7 +272,7 @@ def resolve(draft: Draft, wish: Wish) -> str:
             draft.skip(step.position, "handled outside")
         if step.due_at is not None:
             draft.update_step(step.position, due_at=None)
-    _new_epoch(draft, status=Status(wish.outcome), finished_at=draft.now)
+    _new_epoch(draft, status=Status(wish.outcome), finished_at=draft.now, paused_at=None)
     return ""
 
 

@@ -106,7 +106,8 @@ class Monitor:
             turns = turned or before.backward is not after.backward
             require(turns or cause.by_person, "rule 3: the epoch changed without a turn or a person")
         again = before.status in FINISHED and after.status not in FINISHED | {Status.COMPENSATING}
-        if again or (before.retreat_to is not None and after.retreat_to is None):
+        retreated = before.retreat_to is not None or turned
+        if again or (retreated and after.status in (Status.IN_PROGRESS, Status.WAITING)):
             self.run += 1
         if turned:
             self._turned(before)
@@ -144,6 +145,7 @@ class Monitor:
             self.holders.pop(new.position, None)
 
     def _settled(self, after: SagaState) -> None:
+        require(after.paused_at is None, f"the saga is {after.status} and paused")
         open_ = [s.name for s in after.steps if s.status in UNSETTLED or s.in_flight or s.due_at]
         require(not open_, f"rule 16: the saga is {after.status} while {open_} is not settled")
         if after.status is not Status.COMPLETED:

@@ -1,0 +1,372 @@
+"""Rule 24: what people may do to a saga in each state, and what they are told when they may not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from sagas import interventions
+from sagas.claims import claimed
+from sagas.definition import SagaDefinition
+from sagas.errors import NotAllowed
+from sagas.interventions import VERBS, Wish
+from sagas.state import (
+    Decision,
+    Done,
+    Effect,
+    Entry,
+    Impossible,
+    Nothing,
+    Outcome,
+    Recorded,
+    Refused,
+    SagaState,
+    Status,
+    StepStatus,
+    Transient,
+    Unknown,
+)
+from sagas.transitions import begin, decide
+from tests.definitions import Chain, Group, Pivot, Waiting
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+LEASE = timedelta(seconds=40)
+OK = Done({"id": 1})
+NO = Refused("no", "no")
+FORBIDDEN = Impossible("http_401", "forbidden")
+ANN = Entry("", actor="ann", reason="because", request_id="r1")
+
+
+def started(definition: SagaDefinition, *, execute: bool = True) -> SagaState:
+    """A saga that has just begun."""
+    entry = Entry("saga_started")
+    return begin(definition, UUID(int=1), {}, "c", NOW, entry=entry, execute=execute).state
+
+
+def due_position(state: SagaState) -> int:
+    """The first step that is due."""
+    return next(step.position for step in state.steps if step.due_at is not None)
+
+
+def taken(state: SagaState) -> SagaState:
+    """The saga with its due step claimed."""
+    position = due_position(state)
+    return claimed(state, position, NOW, LEASE)
+
+
+def told(definition: SagaDefinition, *outcomes: Outcome) -> SagaState:
+    """The saga after its calls, in their order, have gone like this."""
+    state = started(definition)
+    for outcome in outcomes:
+        position = due_position(state)
+        state = claimed(state, position, NOW, LEASE)
+        step, backward = state.steps[position], state.backward
+        attempt, generation = (
+            (step.undo_attempts, step.undo_generation) if backward else (step.attempts, step.generation)
+        )
+        made = decide(definition, state, Recorded(position, backward, generation, attempt, outcome), NOW)
+        assert isinstance(made, Decision), made
+        state = made.state
+    return state
+
+
+def wish(
+    definition: SagaDefinition, state: SagaState, verb: str, /, at: datetime = LATER, **arguments: Any
+) -> SagaState:
+    """The saga after a wish that is granted; the audit must say who and why."""
+    made = interventions.intervene(definition, state, verb, Wish(**arguments), ANN, at)
+    assert isinstance(made, Decision), made
+    first = made.audit[0]
+    assert (first.kind, first.actor, first.reason, first.request_id) == (verb, "ann", "because", "r1")
+    assert made.guard == state.rev
+    return made.state
+
+
+CHAIN, GROUP, PIVOT, WAITING = Chain(), Group(), Pivot(), Waiting()
+
+STATES: dict[str, Callable[[], SagaState]] = {
+    "not started": lambda: started(CHAIN, execute=False),
+    "running": lambda: told(CHAIN, OK),
+    "in flight": lambda: taken(told(CHAIN, OK)),
+    "completed": lambda: told(CHAIN, OK, OK, OK, OK),
+    "compensating": lambda: told(CHAIN, OK, OK, NO),
+    "undo in flight": lambda: taken(told(CHAIN, OK, OK, NO)),
+    "compensated": lambda: told(CHAIN, OK, NO, OK),
+    "failed": lambda: told(CHAIN, NO),
+    "parked": lambda: told(CHAIN, OK, FORBIDDEN),
+    "undo parked": lambda: told(CHAIN, OK, NO, NO),
+}
+
+REFUSALS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("not started", "retry", {}, "not started yet; use execute"),
+    ("completed", "retry", {}, "has completed; there is nothing to retry"),
+    ("failed", "compensate", {}, "failed with nothing to undo; use retry"),
+    ("undo parked", "compensate", {}, "its compensation is parked; use retry"),
+    ("failed", "retry-from", {"step": "first"}, "use retry to run it again"),
+    ("compensating", "retry-from", {"step": "first"}, "being undone; let that end"),
+    ("running", "retry-from", {"step": "last"}, "has not come to that step yet"),
+    ("running", "retry-from", {"step": "nope"}, "chain has no step 'nope'; it has"),
+    ("running", "retry-from", {}, "name the step: one of first, second, third, last"),
+    ("in flight", "skip", {"step": "second"}, "a worker is on that step; pause the saga"),
+    ("running", "skip", {"step": "first"}, "the step is completed already"),
+    ("compensating", "skip", {"step": "third"}, "use mark-done to settle a compensation"),
+    ("in flight", "mark-done", {"step": "second"}, "a worker is on that step"),
+    ("failed", "mark-done", {"step": "second"}, "already|nothing of it can be settled by hand"),
+    ("running", "resolve", {"outcome": "completed"}, "only a parked saga can be resolved"),
+    ("parked", "resolve", {"outcome": "compensated"}, "outcome is one of completed, failed"),
+    ("undo parked", "resolve", {"outcome": "completed"}, "outcome is one of compensated"),
+    ("completed", "pause", {}, "completed; there is nothing to pause"),
+    ("completed", "change-deadline", {"deadline": LATER}, "no meaning any more"),
+    ("running", "change-deadline", {}, "aware datetime"),
+    ("running", "change-deadline", {"deadline": datetime(2030, 1, 2)}, "aware datetime"),
+    ("running", "change-deadline", {"deadline": NOW}, "lies in the past"),
+]
+
+NOTHING: list[tuple[str, str, str]] = [
+    ("running", "execute", "the saga was started before"),
+    ("completed", "execute", "the saga was started before"),
+    ("compensating", "compensate", "is being undone"),
+    ("compensated", "compensate", "is undone"),
+    ("in flight", "retry", "is being worked on"),
+    ("undo in flight", "retry", "is being worked on"),
+    ("running", "resume", "neither paused nor parked"),
+]
+
+
+@pytest.mark.parametrize(("state", "verb", "arguments", "message"), REFUSALS)
+def test_what_is_not_allowed_says_what_would_be(
+    state: str, verb: str, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(NotAllowed, match=message):
+        interventions.intervene(CHAIN, STATES[state](), verb, Wish(**arguments), ANN, LATER)
+
+
+@pytest.mark.parametrize(("state", "verb", "reason"), NOTHING)
+def test_a_wish_that_is_fulfilled_changes_nothing(state: str, verb: str, reason: str) -> None:
+    made = interventions.intervene(CHAIN, STATES[state](), verb, Wish(), ANN, LATER)
+    assert isinstance(made, Nothing)
+    assert reason in made.reason
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_in_every_state_is_decided_refused_or_nothing(state: str, verb: str) -> None:
+    before = STATES[state]()
+    asked = Wish(step="second", outcome="completed", deadline=LATER + timedelta(hours=1))
+    try:
+        made = interventions.intervene(CHAIN, before, verb, asked, ANN, LATER)
+    except NotAllowed:
+        return
+    if isinstance(made, Decision) and made.state.status is not before.status:
+        assert made.state.epoch > before.epoch
+
+
+# --- Going on -----------------------------------------------------------------------------------------
+
+
+def test_execute_starts_what_waited_to_be_started() -> None:
+    before = STATES["not started"]()
+    after = wish(CHAIN, before, "execute")
+    assert (after.steps[0].due_at, after.deadline_at) == (LATER, LATER + CHAIN.deadline)
+    assert after.epoch == before.epoch + 1
+
+
+def test_retry_hurries_a_step_that_waits_for_its_next_attempt() -> None:
+    before = told(CHAIN, OK, Transient("busy"))
+    after = wish(CHAIN, before, "retry", NOW)
+    assert before.steps[1].due_at is not None
+    assert before.steps[1].due_at > NOW
+    assert (after.steps[1].due_at, after.steps[1].attempts) == (NOW, 1)
+    assert after.epoch == before.epoch + 1
+
+
+@pytest.mark.parametrize("state", ["failed", "compensated"])
+def test_rule_11_retry_of_what_is_undone_begins_new_generations(state: str) -> None:
+    before = STATES[state]()
+    after = wish(CHAIN, before, "retry")
+    assert after.status is Status.IN_PROGRESS
+    for old, new in zip(before.steps, after.steps, strict=True):
+        assert new.generation > old.generation or not old.attempts
+    assert all(step.effect is Effect.NONE and step.result is None for step in after.steps)
+    assert (after.steps[0].due_at, after.deadline_at) == (LATER, LATER + CHAIN.deadline)
+
+
+def test_rule_11_retry_of_a_parked_step_keeps_its_key_while_its_effect_is_unknown() -> None:
+    after = wish(CHAIN, STATES["parked"](), "retry")
+    step = after.steps[1]
+    assert (step.generation, step.effect, step.attempts, step.forgiven) == (0, Effect.UNKNOWN, 1, 1)
+    assert step.request is not None
+    assert step.due_at == LATER
+
+
+def test_rule_11_retry_of_a_step_refused_behind_the_pivot_takes_a_new_key() -> None:
+    parked = told(PIVOT, OK, OK, NO)
+    assert parked.status is Status.PARKED
+    after = wish(PIVOT, parked, "retry")
+    assert (after.steps[2].generation, after.steps[2].attempts) == (1, 0)
+
+
+def test_rule_12_retry_of_a_refused_compensation_takes_a_new_key() -> None:
+    after = wish(CHAIN, STATES["undo parked"](), "retry")
+    assert after.status is Status.COMPENSATING
+    assert (after.steps[0].undo_generation, after.steps[0].due_at) == (1, LATER)
+
+
+def test_rule_12_retry_of_a_compensation_given_up_keeps_its_key_and_has_patience_again() -> None:
+    given_up = told(CHAIN, OK, NO, *[Unknown("lost")] * 10)
+    assert given_up.status is Status.COMPENSATION_FAILED
+    step = wish(CHAIN, given_up, "retry").steps[0]
+    assert (step.undo_generation, step.undo_attempts - step.undo_forgiven) == (0, 0)
+
+
+def test_retry_of_a_saga_in_which_a_sibling_failed_meanwhile_turns_it() -> None:
+    state = told(GROUP, OK)
+    for position in (1, 2):
+        state = claimed(state, position, NOW, LEASE)
+    for position, outcome in ((1, FORBIDDEN), (2, NO)):
+        made = decide(GROUP, state, Recorded(position, False, 0, 1, outcome), NOW)
+        assert isinstance(made, Decision)
+        state = made.state
+    assert state.status is Status.PARKED
+    assert wish(GROUP, state, "retry").status is Status.COMPENSATING
+
+
+# --- Going back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["not started", "running", "in flight", "completed", "parked"])
+def test_compensate_turns_a_saga(state: str) -> None:
+    before = STATES[state]()
+    after = wish(CHAIN, before, "compensate")
+    assert after.status in (Status.COMPENSATING, Status.FAILED)
+    assert after.epoch == before.epoch + 1
+    assert (after.error or {}) == {"step": "", "code": "compensation_requested", "reason": "because"}
+
+
+def test_rule_15_nobody_compensates_past_the_pivot() -> None:
+    for state in (told(PIVOT, OK, OK), taken(told(PIVOT, OK)), told(PIVOT, OK, OK, OK)):
+        for verb in ("compensate", "retry-from"):
+            with pytest.raises(NotAllowed, match="past its point of no return"):
+                interventions.intervene(PIVOT, state, verb, Wish(step="reserve"), ANN, LATER)
+
+
+def test_a_completed_saga_without_compensations_stays_as_it_is() -> None:
+    class Reading(Chain, register=False):
+        type = "reading"
+
+    definition = Reading()
+    done = told(CHAIN, OK, OK, OK, OK)
+    bare = replace(done, steps=tuple(replace(s, effect=Effect.NONE) for s in done.steps))
+    with pytest.raises(NotAllowed, match="none of its steps can be undone"):
+        interventions.intervene(definition, bare, "compensate", Wish(), ANN, LATER)
+
+
+def test_rule_24_retry_from_undoes_that_step_and_those_behind_and_no_others() -> None:
+    before = told(CHAIN, OK, OK, OK)
+    turned = wish(CHAIN, before, "retry-from", step="second")
+    assert (turned.status, turned.retreat_to) == (Status.COMPENSATING, 1)
+    state = turned
+    for _ in range(2):
+        position = due_position(state)
+        state = claimed(state, position, LATER, LEASE)
+        made = decide(CHAIN, state, Recorded(position, True, 0, 1, OK), LATER)
+        assert isinstance(made, Decision)
+        state = made.state
+    assert (state.status, state.retreat_to) == (Status.IN_PROGRESS, None)
+    assert [step.generation for step in state.steps[:3]] == [0, 1, 1]
+    assert [step.effect for step in state.steps[:2]] == [Effect.DONE, Effect.NONE]
+    assert state.steps[1].due_at == LATER
+
+
+# --- By hand ------------------------------------------------------------------------------------------
+
+
+def test_skip_goes_on_with_the_output_that_is_given() -> None:
+    after = wish(CHAIN, STATES["parked"](), "skip", step="second", data={"id": 9})
+    assert after.status is Status.IN_PROGRESS
+    assert (after.steps[1].status, after.steps[1].result) == (StepStatus.SKIPPED, {"id": 9})
+    assert after.steps[2].due_at == LATER
+
+
+def test_rule_10_a_skipped_step_that_may_have_happened_is_undone_later() -> None:
+    skipped = wish(CHAIN, STATES["parked"](), "skip", step="second")
+    assert skipped.steps[1].sequence is not None
+    turned = wish(CHAIN, skipped, "compensate")
+    assert turned.steps[1].due_at is not None
+
+
+@pytest.mark.parametrize("undo", [True, False])
+def test_rule_24_what_was_done_by_hand_is_undone_only_if_that_was_asked_for(undo: bool) -> None:
+    parked = STATES["parked"]()
+    done = wish(CHAIN, parked, "mark-done", step="second", data={"id": 9}, undo=undo)
+    assert (done.steps[1].status, done.steps[1].result) == (StepStatus.COMPLETED, {"id": 9})
+    turned = wish(CHAIN, done, "compensate")
+    assert (turned.steps[1].due_at is not None) is undo
+
+
+def test_a_compensation_done_by_hand_lets_the_others_go_on() -> None:
+    state = told(CHAIN, OK, OK, NO, NO)
+    assert state.status is Status.COMPENSATION_FAILED
+    after = wish(CHAIN, state, "mark-done", step="second")
+    assert after.status is Status.COMPENSATING
+    assert (after.steps[1].effect, after.steps[0].due_at) == (Effect.UNDONE, LATER)
+
+
+def test_resolve_ends_a_parked_saga_and_settles_every_step() -> None:
+    after = wish(CHAIN, STATES["parked"](), "resolve", outcome="completed")
+    assert (after.status, after.finished_at) == (Status.COMPLETED, LATER)
+    assert all(step.due_at is None for step in after.steps)
+    assert StepStatus.PENDING not in {step.status for step in after.steps}
+
+
+# --- Pausing and deadlines ----------------------------------------------------------------------------
+
+
+def test_rule_20_a_pause_is_added_to_the_deadline() -> None:
+    before = STATES["running"]()
+    paused = wish(CHAIN, before, "pause", NOW)
+    assert paused.paused_at == NOW
+    resumed = wish(CHAIN, paused, "resume", LATER)
+    assert resumed.paused_at is None
+    assert resumed.deadline_at is not None
+    assert before.deadline_at is not None
+    assert resumed.deadline_at - before.deadline_at == LATER - NOW
+    assert resumed.steps[1].due_at == LATER
+
+
+def test_resume_lets_a_parked_saga_go_on() -> None:
+    assert wish(CHAIN, STATES["parked"](), "resume").status is Status.IN_PROGRESS
+
+
+def test_a_saga_that_ends_while_it_is_paused_is_not_paused_any_more() -> None:
+    flying = taken(told(CHAIN, OK, OK, OK))
+    paused = wish(CHAIN, flying, "pause", NOW)
+    made = decide(CHAIN, paused, Recorded(3, False, 0, 1, OK), NOW)
+    assert isinstance(made, Decision)
+    assert (made.state.status, made.state.paused_at) == (Status.COMPLETED, None)
+
+
+def test_a_deadline_can_be_moved() -> None:
+    moved = LATER + timedelta(days=1)
+    assert wish(CHAIN, STATES["running"](), "change-deadline", deadline=moved).deadline_at == moved
+
+
+def test_a_saga_that_waits_is_not_retried_but_told_what_it_waits_for() -> None:
+    waiting = told(WAITING, OK)
+    assert waiting.status is Status.WAITING
+    with pytest.raises(NotAllowed, match="waits for the outside; send what it waits for, or skip"):
+        interventions.intervene(WAITING, waiting, "retry", Wish(), ANN, LATER)
+    skipped = wish(WAITING, waiting, "skip", step="paid", data={"amount": 1})
+    assert skipped.status is Status.WAITING
+    done = wish(WAITING, skipped, "mark-done", step="checked", data={"approved": True})
+    assert done.steps[3].status is StepStatus.WAITING
+
+
+def test_every_verb_says_what_it_does_and_who_may() -> None:
+    for verb in VERBS.values():
+        assert verb.help.endswith(".") or len(verb.help) > 10
+        assert verb.permission in {"start_saga", "retry_saga", "compensate_saga", "steer_saga"}
