@@ -29,25 +29,35 @@ def url_of(alias: str) -> str:
 
 
 @contextmanager
+def served(application: str, environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The URL of a WSGI server of that application, and its process."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", application]
+    options = ["--no-control-socket", "-k", "gthread", "--threads", "16", "--keep-alive", "75"]
+    process = subprocess.Popen(
+        [*command, *options, "-b", f"127.0.0.1:{port}"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_healthy(port)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
 def participants_process() -> Iterator[str]:
     """The URL of a process that serves all participants of the test databases, with faults enabled."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "sagaproject.participant_wsgi:application"]
-    options = ["--no-control-socket", "-k", "gthread", "--threads", "16", "--keep-alive", "75"]
-    environment = os.environ | {
+    environment = {
         **{f"{name.upper()}_DATABASE_URL": url_of(name) for name in settings.PARTICIPANT_NAMES},
         "PARTICIPANTS_FAULTS": "1",
         "PARTICIPANT_CREDENTIALS": CREDENTIAL,
     }
-    process = subprocess.Popen(
-        [*command, *options, "-b", f"127.0.0.1:{port}"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until_healthy(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with served("sagaproject.participant_wsgi:application", environment) as (url, _):
+        yield url
 
 
 def wait_until_healthy(port: int) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from sagas.api import documentation, monitoring, operating, outside, views
+from sagas.api import documentation, monitoring, operating, outside, progress, views
 from sagas.api.shortcuts import either
 from sagas.api.steering import steering
 from sagas.interventions import VERBS
@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         for route in either(f"api/v1/sagas/<uuid:saga_id>/{verb}", steering(verb), verb)
     ),
     *either("api/v1/sagas/<uuid:saga_id>/compensations", views.CompensationsView, "compensations"),
+    *either("api/v1/sagas/<uuid:saga_id>/events", progress.ProgressView, "saga-events"),
     *either("api/v1/sagas/<uuid:saga_id>/graph", views.SagaGraphView, "saga-graph"),
     *either("api/v1/sagas/<uuid:saga_id>/signals/<str:name>", outside.SignalView, "signal"),
     *either("api/v1/callbacks/<str:token>", outside.CallbackView, "callback"),

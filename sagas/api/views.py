@@ -10,7 +10,7 @@ from uuid import UUID
 from django.urls import reverse
 from pydantic import BaseModel
 from rest_framework.exceptions import NotFound
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -39,7 +39,7 @@ class Endpoint(APIView):
     """Base of all endpoints: JSON in and out, errors as problems, whatever the project's own defaults are."""
 
     parser_classes = (BoundedJSONParser,)
-    renderer_classes = (JSONRenderer,)
+    renderer_classes: tuple[type[BaseRenderer], ...] = (JSONRenderer,)
 
     def get_exception_handler(self) -> Callable[..., Any]:
         """Every error becomes a problem."""
