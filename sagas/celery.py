@@ -6,14 +6,16 @@
     app.autodiscover_tasks()
 
 It adds to the configuration what sagas need and changes nothing for other tasks: routes to queues
-of their own, the beat entries of the scans, and database connections that live as long as a
-worker child. What only sagas' tasks need (late acknowledgement, no results) is declared on them.
+of their own, the beat entries of the scans, database connections that live as long as a worker
+child, and a transport that outlives Redis (`sagas.broker`). What only sagas' tasks need (late
+acknowledgement, no results) is declared on them.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.schedules import schedule
@@ -28,6 +30,7 @@ ROUTES = {
     "sagas.scan.*": MAINTENANCE,
 }
 CANARY_PERIOD = timedelta(seconds=30)
+MENDED_REDIS = "sagas.broker:Transport"
 
 
 def sagas_use(app: Celery) -> None:
@@ -68,6 +71,8 @@ def sagas_use(app: Celery) -> None:
         # The name is Celery's own (celery/fixups/django.py): it closes Django's connections around
         # every task unless told how often it may keep them.
         settings["CELERY_DB_REUSE_MAX"] = 2**31
+        if urlsplit(settings.broker_url or "").scheme in ("redis", "rediss"):
+            settings.broker_transport = settings.broker_transport or MENDED_REDIS
 
 
 def beat_entry(name: str, period: timedelta) -> dict[str, Any]:
