@@ -6,6 +6,8 @@ from typing import Any
 
 import urllib3
 
+from stack.waiting import wait_until
+
 PATIENCE = 15.0
 Document = dict[str, Any]
 
@@ -52,21 +54,22 @@ class Client:
 
     def fault(self, operation: str, kind: str, **options: object) -> None:
         """Have the participant of that operation misbehave from now on."""
-        body = {"operation": operation, "kind": kind, **options}
-        answer = self.http.request(
-            "POST",
-            f"{self.participants}/faults",
-            body=json.dumps(body),
-            headers={"Authorization": f"Bearer {self.credential}"},
-            timeout=PATIENCE,
-        )
-        assert answer.status == 201, answer.data
+        self._sabotage("POST", {"operation": operation, "kind": kind, **options})
 
     def end_faults(self) -> None:
         """Have all participants behave again."""
-        headers = {"Authorization": f"Bearer {self.credential}"}
-        answer = self.http.request("DELETE", f"{self.participants}/faults", headers=headers, timeout=PATIENCE)
-        assert answer.status == 200, answer.data
+        self._sabotage("DELETE", {})
+
+    def _sabotage(self, method: str, body: Document) -> None:
+        url, headers = f"{self.participants}/faults", {"Authorization": f"Bearer {self.credential}"}
+
+        def done() -> bool:  # each thread that had lost its database connection fails once
+            content = json.dumps(body)
+            answer = self.http.request(method, url, body=content, headers=headers, timeout=PATIENCE)
+            assert answer.status in (200, 201, 500), answer.data
+            return answer.status != 500
+
+        assert wait_until(done, PATIENCE)
 
     def _send(self, method: str, path: str, body: object = None, key: str = "", wait: int = 0) -> Answer:
         headers = {"Authorization": f"Token {self.token}", "Content-Type": "application/json"}

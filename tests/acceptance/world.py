@@ -9,7 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -186,6 +186,11 @@ class World:
         moving = {s["id"]: self.history(s["id"]) for s in sagas if s["status"] not in RESTING}
         assert not moving, f"not at rest after {within} s: {moving}"
         return sagas
+
+    def moving(self, saga_ids: Collection[str]) -> int:
+        """How many of these sagas have not come to rest."""
+        asked = "SELECT count(*) AS n FROM sagas_saga WHERE id = ANY(%s) AND NOT status = ANY(%s)"
+        return int(self.rows("default", asked, list(saga_ids), sorted(RESTING))[0]["n"])
 
     def wait_struck(self, saga_id: str, operation: str) -> None:
         """Return when the participants have let a fault hit that operation of a saga, for its last time."""

@@ -2,8 +2,6 @@
 
 from django.apps import AppConfig
 
-from tests.acceptance.shop import crashes
-
 
 class ShopConfig(AppConfig):
     """Definitions, and the places to crash at."""
@@ -12,4 +10,6 @@ class ShopConfig(AppConfig):
 
     def ready(self) -> None:
         """Be ready to crash, where the tests ask for it."""
+        from tests.acceptance.shop import crashes  # the engine needs its models loaded
+
         crashes.install()
