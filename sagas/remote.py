@@ -1,37 +1,22 @@
-"""Performs one call to a participant and says what became of it (rule 8). No saga state here.
-
-Connections are kept alive, one pool per process. A total deadline holds over connect, headers
-and body together: a watchdog shuts the socket of a call that drips on beyond it.
-"""
+"""Performs one call to a participant and says what became of it (rule 8). No saga state here."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
-import threading
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
-
+from sagas import wire
 from sagas.conf import conf
 from sagas.state import Accepted, Done, Impossible, Outcome, Refused, Transient, Unknown
 
-CONNECT_TIMEOUT = 5.0
 ASK_TIMEOUT = timedelta(seconds=5)
-MAX_ANSWER = 1_000_000
 KEY_RETENTION = timedelta(days=30)
 KEY_MARGIN = timedelta(days=1)
 NEVER_PROCESSED = frozenset({425, 429})
@@ -51,113 +36,6 @@ class Envelope:
     compensates: str | None = None
     compensates_issued_at: str = ""
     callback: str = ""
-
-
-# --- Total deadline -----------------------------------------------------------------------------------
-
-
-class _Watch:
-    """One call under way: its deadline on the monotonic clock and the connection it uses."""
-
-    __slots__ = ("connection", "deadline", "expired")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.connection: HTTPConnection | None = None
-        self.expired = False
-
-
-class _Watchdog:
-    """Looks twice a second at the calls under way and shuts those past their deadline.
-
-    It polls because waking a thread for every call would cost more than the call's own
-    bookkeeping; half a second is far below the margin by which a lease outlives its call.
-    """
-
-    PERIOD = 0.5
-
-    def __init__(self) -> None:
-        self._watches: dict[int, _Watch] = {}
-        self._pid = 0
-
-    def enter(self, deadline: float) -> _Watch:
-        if self._pid != os.getpid():  # the first call, or the first after a fork
-            self._pid, self._watches = os.getpid(), {}
-            threading.Thread(target=self._run, name="saga-call-watchdog", daemon=True).start()
-        watch = self._watches[threading.get_ident()] = _Watch(deadline)
-        return watch
-
-    def leave(self) -> None:
-        self._watches.pop(threading.get_ident(), None)
-
-    def uses(self, connection: HTTPConnection) -> None:
-        watch = self._watches.get(threading.get_ident())
-        if watch is not None:
-            watch.connection = connection
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(self.PERIOD)
-            now = time.monotonic()
-            for watch in list(self._watches.values()):
-                if watch.deadline <= now and not watch.expired:
-                    watch.expired = True
-                    sock = watch.connection.sock if watch.connection is not None else None
-                    if sock is not None:
-                        with suppress(OSError):  # already gone, which is what is wanted
-                            sock.shutdown(socket.SHUT_RDWR)
-
-
-_watchdog = _Watchdog()
-
-
-class _Watched(HTTPConnection):
-    """Tells the watchdog of its requests, and sends each in one piece.
-
-    Head and body apart are two packets, and the peer wakes up twice.
-    """
-
-    _held: list[bytes] | None = None
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _watchdog.uses(self)
-        self._held = []
-        try:
-            super().request(*args, **kwargs)
-            pieces = self._held
-        finally:
-            self._held = None
-        super().send(b"".join(pieces))
-
-    def send(self, data: Any) -> None:
-        if self._held is None:
-            super().send(data)
-        else:
-            self._held.append(data)
-
-
-class _WatchedHTTPConnection(_Watched):
-    pass
-
-
-class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPSConnection
-
-
-@cache
-def _connections(pid: int) -> urllib3.PoolManager:
-    """The pools of this process; a forked child must not share its parent's sockets."""
-    pools = urllib3.PoolManager(num_pools=32, maxsize=16, block=False, retries=False)
-    pools.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-    return pools
 
 
 # --- Calling -----------------------------------------------------------------------------------------
@@ -195,9 +73,12 @@ def perform(request: Mapping[str, Any], envelope: Envelope, now: datetime) -> Ou
         headers["X-Callback-Url"] = envelope.callback
     if request["body"]:
         headers["Content-Type"] = "application/json"
-    url = target["url"].rstrip("/") + request["path"]
-    answer = _exchange(request["method"], url, request["body"], headers, envelope.timeout)
-    return answer if isinstance(answer, Transient | Unknown | Impossible) else classify(*answer)
+    answer = _exchange(
+        request["method"], target["url"], request["path"], request["body"], headers, envelope.timeout
+    )
+    if isinstance(answer, wire.Answer):
+        return classify(answer.status, answer.headers, answer.content)
+    return answer
 
 
 def ask(participant: str, key: str) -> Done | Refused | Unknown:
@@ -205,10 +86,12 @@ def ask(participant: str, key: str) -> Done | Refused | Unknown:
     target = conf().participants.get(participant)
     if target is None:
         return Unknown(f"{participant} is not configured")
-    url = f"{target['url'].rstrip('/')}/saga/operations/{quote(key, safe='')}"
+    path = f"/saga/operations/{quote(key, safe='')}"
     headers = {"Authorization": f"Bearer {target.get('credential', '')}", "Accept": "application/json"}
-    answer = _exchange("GET", url, "", headers, ASK_TIMEOUT)
-    outcome = answer if isinstance(answer, Transient | Unknown | Impossible) else classify(*answer)
+    answer = _exchange("GET", target["url"], path, "", headers, ASK_TIMEOUT)
+    outcome = (
+        classify(answer.status, answer.headers, answer.content) if isinstance(answer, wire.Answer) else answer
+    )
     match outcome:
         case Done(result={"state": "completed", **rest}):
             return Done(rest.get("result"))
@@ -223,36 +106,16 @@ def ask(participant: str, key: str) -> Done | Refused | Unknown:
 
 
 def _exchange(
-    method: str, url: str, body: str, headers: dict[str, str], timeout: timedelta
-) -> tuple[int, Mapping[str, str], bytes] | Transient | Unknown | Impossible:
-    total = timeout.total_seconds()
-    watch = _watchdog.enter(time.monotonic() + total)
+    method: str, base: str, path: str, body: str, headers: dict[str, str], timeout: timedelta
+) -> wire.Answer | Transient | Unknown | Impossible:
     try:
-        response = _connections(os.getpid()).request(
-            method,
-            url,
-            body=body.encode() or None,
-            headers=headers,
-            timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, total), read=total),
-            preload_content=False,
-            redirect=False,
-        )
-        content = response.read(MAX_ANSWER + 1)
-        if len(content) > MAX_ANSWER:
-            response.close()
-            return Unknown(f"the answer is longer than {MAX_ANSWER} bytes")
-        response.release_conn()
-    except (NewConnectionError, ConnectTimeoutError) as error:
-        return Transient(f"no connection to {url}: {error}")
-    except LocationValueError as error:
-        return Impossible("bad_url", f"{url}: {error}")
-    except (HTTPError, OSError) as error:
-        if watch.expired:
-            return Unknown(f"no complete answer from {url} within {total:g} s")
-        return Unknown(f"no complete answer from {url}: {error}")
-    finally:
-        _watchdog.leave()
-    return response.status, response.headers, content
+        return wire.exchange(method, base, path, body.encode(), headers, timeout.total_seconds())
+    except wire.NotConnected as error:
+        return Transient(str(error))
+    except wire.Unsendable as error:
+        return Impossible("unsendable", str(error))
+    except wire.NoAnswer as error:
+        return Unknown(str(error))
 
 
 def classify(status: int, headers: Mapping[str, str], content: bytes) -> Outcome:
