@@ -33,7 +33,7 @@ class Channel(redis.Channel):
     QoS = QoS
 
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
-        if self.connection.client is None:
+        if getattr(self.connection, "client", None) is None:
             raise ConnectionLost("the connection of this channel is closed")
         return super()._connparams(*args, **kwargs)  # type: ignore[misc]  # the stubs leave it out
 
