@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "sagas",
+    "sagas.choreography",
     "sagas.retail",
     "participants",
     *(f"participants.{name}" for name in PARTICIPANT_NAMES),
@@ -177,6 +178,15 @@ SAGAS = {
     "WORKER_METRICS_PORT": env.int("PORT_WORKER_METRICS", 0),
     "WORKER_METRICS_ADDRESS": env.str("WORKER_METRICS_ADDRESS", "127.0.0.1"),
 }
+CHOREOGRAPHY: dict[str, object] = {
+    "REDIS_URL": REDIS_URL,
+    "RETENTION": timedelta(days=env.int("EVENT_RETENTION_DAYS", 90)),
+    "CALL_TIMEOUT": timedelta(seconds=env.float("EVENT_CALL_TIMEOUT_SECONDS", 5)),
+    "CLAIM_AFTER": timedelta(seconds=env.float("EVENT_CLAIM_AFTER_SECONDS", 15)),
+    "BACKOFF": timedelta(seconds=env.float("EVENT_BACKOFF_SECONDS", 1)),
+}
+if event_timeout := env.float("EVENT_TIMEOUT_SECONDS", 0):  # else each topic's own
+    CHOREOGRAPHY["TIMEOUT"] = timedelta(seconds=event_timeout)
 PARTICIPANTS = {
     "CREDENTIALS": env.list("PARTICIPANT_CREDENTIALS", [PARTICIPANT_CREDENTIAL]),
     "RETENTION": timedelta(days=env.int("PARTICIPANT_KEY_RETENTION_DAYS", 30)),

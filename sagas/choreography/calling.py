@@ -1,0 +1,74 @@
+"""Calls a participant for one event and group, under the key event:group, and returns what is definite."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from sagas import metrics, remote
+from sagas.calls import Call
+from sagas.choreography.conf import conf
+from sagas.choreography.events import Event, key_of
+from sagas.state import Done, Impossible, Outcome, Refused, Transient, Unknown
+
+
+class Unsettled(Exception):
+    """Nobody knows yet what became of a call; the event must be delivered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantCaller:
+    """The caller that reactions get."""
+
+    event: Event
+    group: str
+
+    def __call__(self, call: Call, *, undoes: str = "") -> Done | Refused:
+        """One attempt.
+
+        Raises:
+            Unsettled: the participant gave no definite answer, or one that a person must look at.
+        """
+        outcome = self._perform(call, undoes)
+        if isinstance(outcome, Impossible) and outcome.code == "key_mismatch":
+            # An earlier delivery asked for something else under this key, such as another price:
+            # what was done then counts.
+            outcome = remote.ask(call.participant, self.key)
+        match outcome:
+            case Done() | Refused():
+                return outcome
+            case Transient() | Unknown() | Impossible():
+                raise Unsettled(f"{call.participant}{call.path}: {outcome.reason}")
+            case _:
+                raise Unsettled(f"{call.participant}{call.path}: {outcome}")
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of this event and group."""
+        return key_of(self.event.id, self.group)
+
+    def _perform(self, call: Call, undoes: str) -> Outcome:
+        event = self.event
+        request = {
+            "participant": call.participant,
+            "method": call.method,
+            "path": call.path,
+            "body": call.body,
+            "issued_at": event.time.isoformat(),
+        }
+        envelope = remote.Envelope(
+            saga_id=event.stream,
+            step=self.group,
+            key=self.key,
+            correlation_id=event.correlation_id,
+            timeout=conf().call_timeout,
+            compensates=undoes or None,
+            # Of the same stream, whose events are minutes apart; what counts here is days.
+            compensates_issued_at=event.time.isoformat() if undoes else "",
+        )
+        began = time.monotonic()
+        outcome = remote.perform(request, envelope, timezone.now())
+        metrics.called(call.participant, time.monotonic() - began)
+        return outcome

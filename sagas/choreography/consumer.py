@@ -1,0 +1,200 @@
+"""Consumers: take events from the bus, react or fold, record, acknowledge.
+
+Reading top-down: `Consumer.turn` is one round; `_react` handles one event by its group's reaction,
+`_fold` a batch by its group's statement; `_failed` decides between another delivery and the dead letters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import orjson
+import structlog
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
+
+from sagas.choreography import deadletters, metrics, projections, sealing, store
+from sagas.choreography.bus import Bus, Entry
+from sagas.choreography.calling import ParticipantCaller, Unsettled
+from sagas.choreography.conf import conf
+from sagas.choreography.events import Event, parse
+from sagas.choreography.topics import Caller, Facts, Group
+
+log = structlog.get_logger(__name__)
+
+BATCH_OF_REACTIONS = 4
+BATCH_OF_FOLDS = 500
+WAIT = timedelta(milliseconds=500)
+HOLD_EVERY = 1.0
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+
+class Consumer:
+    """One consumer of one group; its name must be its own."""
+
+    def __init__(self, group: Group, name: str, bus: Bus) -> None:
+        self.group = group
+        self.name = name
+        self.bus = bus
+        self._claim_at = 0.0
+        self._held_at = 0.0
+
+    def turn(self, wait: timedelta = WAIT) -> int:
+        """Handle what there is to handle; returns how many entries that were.
+
+        Raises:
+            OperationalError, InterfaceError, RedisError: a server is away; what was taken comes again.
+        """
+        entries = self._claimed() or self.bus.read(self.group, self.name, self._batch, wait)
+        if not entries:
+            return 0
+        self._held_at = time.monotonic()
+        wanted = [entry for entry in entries if entry.type in self.group.types]
+        others = [entry.id for entry in entries if entry.type not in self.group.types]
+        self.bus.acknowledge(self.group, [entry.id for entry in self._foreign(entries)] + others)
+        if self.group.fold is not None:
+            self._fold(wanted)
+        else:
+            self._react_to_all(wanted)
+        return len(entries)
+
+    @property
+    def _batch(self) -> int:
+        return BATCH_OF_REACTIONS if self.group.fold is None else BATCH_OF_FOLDS
+
+    def _claimed(self) -> list[Entry]:
+        """What others left, looked for at most every quarter of a second."""
+        if time.monotonic() < self._claim_at:
+            return []
+        found = self.bus.claim(self.group, self.name, self._batch)
+        self._claim_at = 0.0 if found else time.monotonic() + WAIT.total_seconds() / 2
+        return found
+
+    def _foreign(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries that no relay of ours has written: kept on the dead-letter stream, once."""
+        foreign = [entry for entry in entries if not entry.type or not entry.content]
+        for entry in foreign:
+            self.bus.bury(self.group, entry, "not an event")
+        return foreign
+
+    # --- Reactions
+
+    def _react_to_all(self, entries: Sequence[Entry]) -> None:
+        for index, entry in enumerate(entries):
+            if self._react(entry):
+                self.bus.acknowledge(self.group, [entry.id])
+            if time.monotonic() - self._held_at > HOLD_EVERY:
+                self.bus.hold(self.group, self.name, [later.id for later in entries[index + 1 :]])
+                self._held_at = time.monotonic()
+
+    def _react(self, entry: Entry) -> bool:
+        """True when the group is done with the event, one way or the other."""
+        event = self._parsed(entry)
+        if event is None:
+            return True
+        handled, key = store.look(self.group, event)
+        if handled:
+            return True
+        if entry.deliveries > conf().redeliveries + 1:  # whoever had it before died of it
+            return self._give_up(entry, event, key, "its consumers were lost")
+        try:
+            facts = react(self.group, event, key, ParticipantCaller(event, self.group.name))
+        except DATABASE_AWAY:
+            raise
+        except sealing.Unreadable as error:
+            return self._give_up(entry, event, key, str(error))
+        except Unsettled as error:
+            return self._failed(entry, event, key, str(error))
+        except Exception as error:
+            log.exception("a reaction failed", consumer=self.group.name, event_id=str(event.id))
+            return self._failed(entry, event, key, f"{type(error).__name__}: {error}")
+        self._recorded(event, store.record(self.group, event, facts, key), facts)
+        return True
+
+    def _recorded(self, event: Event, done: store.Recorded, facts: Facts) -> None:
+        if not done.fresh:
+            return
+        metrics.consumed(self.group, event, (timezone.now() - event.time).total_seconds())
+        metrics.told(self.group, done.facts)
+        if done.facts:
+            self.bus.ring()
+        elif facts:
+            log.info("facts came too late", consumer=self.group.name, stream=str(event.stream))
+
+    def _failed(self, entry: Entry, event: Event, key: bytes | None, reason: str) -> bool:
+        """Another delivery after a pause, or the dead letters."""
+        if entry.deliveries > conf().redeliveries:
+            return self._give_up(entry, event, key, reason)
+        pause = conf().backoff * 2 ** (entry.deliveries - 1)
+        log.warning("event put off", consumer=self.group.name, event_id=str(event.id), reason=reason)
+        self.bus.put_off(self.group, self.name, entry, min(pause, conf().claim_after))
+        return False
+
+    def _give_up(self, entry: Entry, event: Event, key: bytes | None, reason: str) -> bool:
+        resign = self.group.resignations.get(event.type)
+        facts = resign(event, reason) if resign is not None else []
+        log.error(
+            "event_dead",
+            consumer=self.group.name,
+            type=event.type,
+            stream=str(event.stream),
+            event_id=str(event.id),
+            reason=reason,
+        )
+        done = deadletters.bury(self.group, event, facts, reason=reason, deliveries=entry.deliveries, key=key)
+        self._recorded(event, done, facts)
+        self.bus.bury(self.group, entry, reason)
+        return True
+
+    def _parsed(self, entry: Entry) -> Event | None:
+        """The event of an entry; what is none goes to the dead-letter stream."""
+        try:
+            return parse(orjson.loads(entry.content))
+        except ValueError as error:
+            log.error("entry is no event", consumer=self.group.name, entry=entry.id, reason=str(error))
+            self.bus.bury(self.group, entry, str(error))
+            return None
+
+    # --- Folds
+
+    def _fold(self, entries: Sequence[Entry]) -> None:
+        """The whole batch at once; if that fails, each by itself, so that one cannot hold up the others."""
+        events = [(entry, self._parsed(entry)) for entry in entries]
+        good = [event for _, event in events if event is not None]
+        try:
+            self._folded(good)
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            log.exception("a batch failed, its events are folded one by one", consumer=self.group.name)
+            done = [entry.id for entry, event in events if event is None or self._fold_one(entry, event)]
+        else:
+            done = [entry.id for entry in entries]
+        self.bus.acknowledge(self.group, done)
+
+    def _folded(self, events: Sequence[Event]) -> None:
+        fresh = projections.apply(self.group, events)
+        now = timezone.now()
+        for event in events:
+            if event.id in fresh:
+                metrics.consumed(self.group, event, (now - event.time).total_seconds())
+
+    def _fold_one(self, entry: Entry, event: Event) -> bool:
+        try:
+            self._folded([event])
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:
+            return self._failed(entry, event, None, f"{type(error).__name__}: {error}")
+        return True
+
+
+def react(group: Group, event: Event, key: bytes | None, call: Caller) -> Facts:
+    """What the group has to say to an event, with its personal data readable.
+
+    Raises:
+        Unreadable, Unsettled: and whatever the reaction raises.
+    """
+    return group.reactions[event.type](sealing.opened(event, key), call)

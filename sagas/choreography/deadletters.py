@@ -1,0 +1,69 @@
+"""Events that a group could not handle: kept for a person, looked at, and sent on their way again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from sagas.choreography import metrics, store
+from sagas.choreography.bus import bus
+from sagas.choreography.events import Event
+from sagas.choreography.models import DeadLetter
+from sagas.choreography.store import Recorded
+from sagas.choreography.topics import Facts, Group
+
+
+def bury(
+    group: Group, event: Event, facts: Facts, *, reason: str, deliveries: int, key: bytes | None
+) -> Recorded:
+    """Give an event up: its dead letter, and the facts of the group's resignation, in one transaction.
+
+    To everybody else the event now counts as handled.
+    """
+    with transaction.atomic():
+        done = store.record(group, event, facts, key)
+        if done.fresh:
+            DeadLetter.objects.create(
+                consumer=group.name,
+                topic=event.topic,
+                event_id=event.id,
+                event_at=event.time,
+                position=event.position,
+                stream=event.stream,
+                type=event.type,
+                deliveries=deliveries,
+                reason=reason[:2000],
+            )
+    if done.fresh:
+        metrics.DEAD.labels(event.topic, group.name).inc()
+    return done
+
+
+def redrive(letter_id: int, actor: str) -> bool:
+    """Have the group handle the event after all; False if somebody did that already.
+
+    The event goes through the outbox again; all groups but this one know that they have handled it.
+    """
+    with transaction.atomic():
+        letter = DeadLetter.objects.select_for_update().get(pk=letter_id)
+        if letter.redriven_at is not None:
+            return False
+        DeadLetter.objects.filter(pk=letter_id).update(redriven_at=Now(), redriven_by=actor)
+        again: list[Any] = [letter.event_at, letter.event_id, letter.consumer]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM choreography_inbox WHERE at = %s AND event_id = %s AND consumer = %s", again
+            )
+            cursor.execute(
+                "INSERT INTO choreography_outbox (position, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                [letter.position, letter.event_at],
+            )
+    bus().ring()
+    return True
+
+
+def waiting() -> Any:
+    """The letters that nobody has dealt with, oldest first."""
+    return DeadLetter.objects.filter(redriven_at=None).order_by("id")

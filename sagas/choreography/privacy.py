@@ -1,0 +1,51 @@
+"""Anonymising a client: the key goes, and with it what events say of them; read models follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+
+from sagas.choreography import projections
+from sagas.choreography.topics import registry
+from sagas.errors import NotAllowed
+
+DESTROY = """
+UPDATE choreography_clientkey
+   SET key = NULL, client_id = NULL, destroyed_at = clock_timestamp()
+ WHERE client_id = %s RETURNING id
+"""
+OPEN = "SELECT count(*) FROM choreography_stream WHERE client = %s AND ended_at IS NULL"
+EVENTS = "SELECT count(*) FROM choreography_event WHERE client = %s AND sealed <> ''"
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymised:
+    """What was made unreadable: events of the client, and rows of read models that were deleted."""
+
+    events: int
+    rows: int
+
+
+def anonymise(client_id: int) -> Anonymised | None:
+    """Destroy the client's key; None if nothing is known of them.
+
+    Raises:
+        NotAllowed: a stream of theirs is still open, and could not be undone without them.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        projections.hold_all(cursor)
+        cursor.execute(DESTROY, [client_id])
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        cursor.execute(OPEN, [row[0]])
+        if count := cursor.fetchone()[0]:
+            raise NotAllowed(f"{count} transactions of client {client_id} are open; wait for their end")
+        rows = 0
+        for group in registry.groups.values():
+            if group.fold is not None and group.fold.forget:
+                cursor.execute(group.fold.forget, {"client_id": client_id})
+                rows += cursor.rowcount
+        cursor.execute(EVENTS, [row[0]])
+        return Anonymised(int(cursor.fetchone()[0]), rows)

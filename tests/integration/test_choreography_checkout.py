@@ -1,0 +1,193 @@
+"""The choreographed checkout and order, driven by hand against real participants, PostgreSQL and Redis."""
+
+from datetime import timedelta
+
+import pytest
+from pytest_django import Settings
+
+from participants.inventory.models import Reservation
+from participants.notifications.models import Message
+from participants.orders.models import Order
+from sagas.choreography import relay, store
+from sagas.choreography.bus import bus
+from sagas.choreography.models import AuditEntry, DeadLetter, OrdersByClient, RevenueByStoreDay, Stream
+from sagas.retail.choreography.order_payment import ordering
+from tests.choreography import GOOD, begin, consume, event, execute, relay_all, settle, types
+from tests.retail import assert_books_balance, change, fault, figures
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.usefixtures("shop"),
+]
+PRICED = {"items": [{"product_id": 456, "quantity": 2}], "amount": "59.98", "currency": "EUR"}
+
+
+@pytest.fixture(autouse=True)
+def brisk(settings: Settings, shop: None) -> None:
+    """Nobody waits for a redelivery."""
+    settings.CHOREOGRAPHY = settings.CHOREOGRAPHY | {
+        "BACKOFF": timedelta(0),
+        "CLAIM_AFTER": timedelta(0),
+        "CALL_TIMEOUT": timedelta(seconds=1),
+    }
+
+
+def test_a_checkout_that_succeeds() -> None:
+    before = figures()
+    stream = begin()
+    settle()
+    assert types(stream) == GOOD
+    row = Stream.objects.get(pk=stream)
+    assert (row.status, row.succeeded, row.version) == ("succeeded", True, 4)
+    assert change(before, figures()) == {"reserved 1/456": 2, "orders": 1, "messages": 1}
+    assert_books_balance()
+
+
+def test_every_event_carries_the_ids_and_its_cause() -> None:
+    stream = begin()
+    settle()
+    events = store.history(stream)
+    assert {one.data["checkout_id"] for one in events} == {str(stream)}
+    assert {one.data["client_id"] for one in events} == {123}
+    assert {one.correlation_id for one in events} == {"of-a-test"}
+    assert [one.causation_id for one in events] == [None, events[0].id, events[1].id, events[1].id]
+    assert events[0].data["items"] == events[1].data["items"] == [{"product_id": 456, "quantity": 2}]
+    order = Order.objects.get()
+    assert [one.data["order_id"] for one in events[2:]] == [order.pk, order.pk]
+
+
+def test_stock_that_is_short_leads_to_failure_alone() -> None:
+    stream = begin(items=[{"product_id": 456, "quantity": 101}])
+    settle()
+    assert types(stream) == ["CheckoutInitiated", "StockReservationFailed", "CheckoutFailed"]
+    assert not Reservation.objects.exists()
+    assert event(stream, "CheckoutFailed").data["reason"]
+    assert_books_balance()
+
+
+def test_a_product_that_is_not_sold_gives_the_stock_back() -> None:
+    stream = begin(items=[{"product_id": 458, "quantity": 1}])
+    settle()
+    assert types(stream)[2:] == ["OrderCreationFailed", "StockReleased", "CheckoutFailed"]
+    assert Reservation.objects.get().status == Reservation.Status.RELEASED
+    assert Stream.objects.get(pk=stream).succeeded is False
+    assert "failed" in Message.objects.get().text
+    assert_books_balance()
+
+
+def test_an_order_that_hangs_is_given_up_and_undone_whole() -> None:
+    fault("orders", "choreo-order", "error_after", times=None)
+    stream = begin()
+    settle()
+    assert types(stream)[2:] == ["OrderCreationFailed", "StockReleased", "CheckoutFailed"]
+    letter = DeadLetter.objects.get()
+    assert (letter.consumer, letter.type, letter.deliveries) == ("choreo-order", "StockReserved", 4)
+    assert bus().client.xlen("ecommerce.checkout.events.dead") == 1
+    assert Order.objects.get().status == Order.Status.CANCELLED
+    assert_books_balance()
+
+
+@pytest.mark.parametrize("kind", ["error_before", "error_after", "reset_after", "unavailable", "cut"])
+@pytest.mark.parametrize(
+    ("participant", "group"),
+    [
+        ("inventory", "choreo-reservation"),
+        ("orders", "choreo-order"),
+        ("notifications", "choreo-notification"),
+    ],
+)
+def test_a_lost_answer_is_asked_for_again(participant: str, group: str, kind: str) -> None:
+    fault(participant, group, kind)  # type: ignore[arg-type]
+    before = figures()
+    assert types(begin()) == ["CheckoutInitiated"]
+    settle()
+    assert change(before, figures()) == {"reserved 1/456": 2, "orders": 1, "messages": 1}
+    assert not DeadLetter.objects.exists()
+
+
+def test_the_audit_and_the_read_models() -> None:
+    streams = [begin(), begin(client_id=124), begin(), begin(items=[{"product_id": 458, "quantity": 1}])]
+    settle()
+    assert AuditEntry.objects.count() == 4 * 3 + 5
+    mine = OrdersByClient.live.values_list("client_id", "total_orders", "last_checkout_id")
+    assert sorted(mine) == [(123, 2, streams[2]), (124, 1, streams[1])]
+    revenue = RevenueByStoreDay.live.values_list("store_id", "orders", "revenue", "currency")
+    assert [(store, n, str(r), c) for store, n, r, c in revenue] == [(1, 3, "179.94", "EUR")]
+
+
+def test_a_checkout_without_a_next_event_is_compensated_by_event() -> None:
+    stream = begin()
+    relay_all()
+    consume("choreo-reservation")
+    execute("UPDATE choreography_stream SET deadline_at = now() - interval '1 second' WHERE id = %s", stream)
+    assert relay.expire_overdue(bus()) == 1
+    assert relay.expire_overdue(bus()) == 0
+    settle()
+    assert types(stream) == [
+        *("CheckoutInitiated", "StockReserved", "CheckoutTimedOut", "StockReleased", "CheckoutFailed"),
+    ]
+    assert "CheckoutTimedOut" in AuditEntry.objects.filter(stream=stream).values_list("type", flat=True)
+    assert not Order.objects.filter(status="CREATED").exists()
+    assert_books_balance()
+
+
+def test_a_reservation_that_comes_after_the_timeout_is_refused() -> None:
+    stream = begin()
+    execute("UPDATE choreography_stream SET deadline_at = now() - interval '1 second' WHERE id = %s", stream)
+    assert relay.expire_overdue(bus()) == 1
+    relay_all()
+    consume("choreo-compensation")
+    relay_all()
+    settle()
+    assert types(stream) == ["CheckoutInitiated", "CheckoutTimedOut", "StockReleased", "CheckoutFailed"]
+    assert not Reservation.objects.exists()
+    assert_books_balance()
+
+
+def order(**changes: object) -> dict[str, object]:
+    return {"topic": ordering, **PRICED, **changes}
+
+
+def test_an_order_is_paid() -> None:
+    before = figures()
+    stream = begin(**order())  # type: ignore[arg-type]
+    settle(ordering)
+    assert types(stream) == ["OrderInitiated", "StockReserved", "PaymentMade", "OrderCreated"]
+    assert change(before, figures()) == {
+        "reserved 1/456": 2,
+        "orders": 1,
+        "messages": 1,
+        "payments": 1,
+        "account 123": -5998,
+    }
+    assert_books_balance()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"client_id": 124}, ["StockReserved", "PaymentFailed"]),
+        ({"amount": "59.99", "items": [{"product_id": 456, "quantity": 900}]}, ["StockReservationFailed"]),
+    ],
+)
+def test_an_order_that_is_refused_is_undone(changes: dict[str, object], expected: list[str]) -> None:
+    before = figures()
+    stream = begin(**order(**changes))  # type: ignore[arg-type]
+    settle(ordering)
+    told = types(stream)
+    assert told[1:-2] == [*expected, "OrderCancelled"]
+    assert sorted(told[-2:]) == ["PaymentRefunded", "StockReleased"]
+    assert change(before, figures()) == {"messages": 1}
+    assert_books_balance()
+
+
+def test_an_order_whose_creation_hangs_is_released_and_refunded() -> None:
+    fault("orders", "order-service", "error_after", times=None)
+    before = figures()
+    stream = begin(**order())  # type: ignore[arg-type]
+    settle(ordering)
+    assert types(stream)[3] == "OrderCancelled"
+    assert change(before, figures()) == {"messages": 1, "refunds": 1} or change(before, figures()) == {
+        "messages": 1
+    }
+    assert_books_balance()
