@@ -88,7 +88,8 @@ class Monitor:
         )
         turned = any(entry.kind == "saga_turned" for entry in decision.audit)
         require(
-            after.status is before.status or _leads(before.status, after.status, turned=turned),
+            after.status is before.status
+            or _leads(before.status, after.status, far=turned or cause.by_person),
             f"the saga went from {before.status} to {after.status}, which is no edge",
         )
         for entry in decision.audit:
@@ -223,12 +224,12 @@ class Monitor:
         return self.definition.steps[step.position].stage
 
 
-def _leads(before: Status, after: Status, *, turned: bool) -> bool:
-    """Whether one decision may lead from one status to another: by one edge, or over a turn."""
-    if not turned:
-        return after in SAGA_EDGES[before]
-    reached = SAGA_EDGES[Status.COMPENSATING] | {Status.COMPENSATING}
-    return after in reached or any(after in SAGA_EDGES[status] for status in reached)
+def _leads(before: Status, after: Status, *, far: bool) -> bool:
+    """Whether one decision may lead from one status to another: by an edge, or `far`, by up to three."""
+    reached = {before}
+    for _ in range(3 if far else 1):
+        reached |= {end for status in reached for end in SAGA_EDGES[status]}
+    return after in reached
 
 
 @dataclass(frozen=True, slots=True)

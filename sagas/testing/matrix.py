@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 from sagas.definition import SagaDefinition
@@ -113,7 +114,19 @@ def shrink(build: Build, deviations: Deviations, error: BrokenInvariant) -> Brok
                 kept, shortest, removed = fewer, failure, True
         if not removed or not kept:
             size //= 2
+    for simple in _simple(kept):
+        failure = _failure(build, simple) if len(simple) < len(kept) else None
+        if failure is not None:
+            return failure
     return shortest
+
+
+def _simple(deviations: Deviations) -> Iterator[Deviations]:
+    """One or two of the deviations, each at the first point of its name."""
+    first = [(f"{point.rpartition('#')[0]}#1", option) for point, option in deviations.items()]
+    for number in (1, 2):
+        for chosen in combinations(first, number):
+            yield dict(chosen)
 
 
 def _failure(build: Build, deviations: Deviations) -> BrokenInvariant | None:

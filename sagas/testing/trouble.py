@@ -72,6 +72,8 @@ class Meanwhile(StrEnum):
     PAUSED = "an operator pauses it for an hour"
     HURRIED = "an operator wants it retried now"
     SENT_BACK = "an operator goes back to the first step"
+    SENT_HERE = "an operator goes back to this step"
+    LEFT_OUT = "an operator skips the step behind"
 
 
 class AtTheEnd(StrEnum):
@@ -81,6 +83,7 @@ class AtTheEnd(StrEnum):
     RETRY = "an operator retries"
     CANCEL = "an operator cancels"
     GO_BACK = "an operator goes back to the first step"
+    LEAVE_OUT = "an operator skips the step that is left"
 
 
 class Question(StrEnum):

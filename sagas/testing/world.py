@@ -11,6 +11,7 @@ from sagas.interventions import Wish
 from sagas.state import Entry, SagaState, Status, StepStatus
 from sagas.testing import outside
 from sagas.testing.invariants import BrokenInvariant
+from sagas.testing.participants import Anything
 from sagas.testing.stage import Actor, Message, Moves, Stage, due
 from sagas.testing.trouble import AtTheEnd, Meanwhile
 from sagas.testing.workers import WorkerDied, work
@@ -18,6 +19,12 @@ from sagas.transitions import begin
 
 REDELIVERED_AFTER = timedelta(minutes=15)
 MOST_MOVES = 3000
+VERBS = {
+    AtTheEnd.RETRY: "retry",
+    AtTheEnd.CANCEL: "compensate",
+    AtTheEnd.GO_BACK: "retry-from",
+    AtTheEnd.LEAVE_OUT: "skip",
+}
 ENGINE_ERRORS = (SagaError, AssertionError, LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -81,9 +88,14 @@ class World(Stage):
             return
         self.sticky.clear()
         self.troubles_left = 0
-        verbs = {AtTheEnd.RETRY: "retry", AtTheEnd.CANCEL: "compensate", AtTheEnd.GO_BACK: "retry-from"}
-        first = Wish(step=self.definition.steps[0].name)
-        self.act("an operator", outside.intervene(self, verbs[wish], wish=first))
+        left = [
+            s.name for s in self.state.steps if s.status not in (StepStatus.COMPLETED, StepStatus.SKIPPED)
+        ]
+        step = left[0] if left and wish is AtTheEnd.LEAVE_OUT else self.definition.steps[0].name
+        self.act(
+            "an operator",
+            outside.intervene(self, VERBS[wish], wish=Wish(step=step, data=Anything("by-hand"))),
+        )
         self.rest()
 
     # --- Who goes on
@@ -184,10 +196,11 @@ class World(Stage):
             wish = Meanwhile.NOTHING
         if wish is not Meanwhile.NOTHING:
             self.troubles_left -= 1
-            self.act(wish.value, self._meanwhile(wish))
+            self.act(wish.value, self._meanwhile(wish, position))
         yield None
 
-    def _meanwhile(self, wish: Meanwhile) -> Moves:
+    def _meanwhile(self, wish: Meanwhile, position: int) -> Moves:
+        names = [item.name for item in self.definition.steps]
         match wish:
             case Meanwhile.CANCELLED:
                 return outside.intervene(self, "compensate", "cancelled")
@@ -195,9 +208,12 @@ class World(Stage):
                 return outside.pause(self)
             case Meanwhile.HURRIED:
                 return outside.intervene(self, "retry")
-            case Meanwhile.SENT_BACK:
-                first = Wish(step=self.definition.steps[0].name)
-                return outside.intervene(self, "retry-from", wish=first)
+            case Meanwhile.SENT_BACK | Meanwhile.SENT_HERE:
+                here = names[position if wish is Meanwhile.SENT_HERE else 0]
+                return outside.intervene(self, "retry-from", wish=Wish(step=here))
+            case Meanwhile.LEFT_OUT:
+                behind = Wish(step=names[min(position + 1, len(names) - 1)], data=Anything("by-hand"))
+                return outside.intervene(self, "skip", wish=behind)
             case _:
                 times = 1 if wish is Meanwhile.OVERDUE else self.definition.extensions + 1
                 return outside.time_out(self, times)
