@@ -1,7 +1,8 @@
 """The one setting, `SAGAS`, with its defaults.
 
 SAGAS = {
-    "PARTICIPANTS": {name: {"url": "http://...", "credential": "...",
+    "PARTICIPANTS": {name: {"url": "http://a,http://b",  # several: the next if one cannot be reached
+                            "credential": "...",         # or "credential_file", read again on change
                             "max_concurrent": 0, "max_per_second": 0,  # 0: no limit
                             "key_retention": timedelta(days=30)}},     # how long it keeps keys
     "RING_AFTER": how long a due step may wait for its message before a scan rings again,
@@ -11,6 +12,8 @@ SAGAS = {
     "BREAKER": {"failures": 5, "window": timedelta(seconds=60), "recovery": timedelta(seconds=30)},
     "REDIS_URL": where circuits and limits are shared; default: Celery's broker,
     "CALLBACK_URL": this API as participants reach it, for callbacks of slow operations,
+    "WEBHOOK_PERIOD": how often beat looks for ends of sagas to tell, and tells them,
+    "WEBHOOKS_PRIVATE": whether users' webhooks may lie in a private network, and be plain http,
     "WORKER_METRICS_PORT": where a worker serves its metrics; 0: it does not,
     "WORKER_METRICS_ADDRESS": and on which interface; default: this machine alone,
 }
@@ -48,6 +51,8 @@ class Conf:
     time_slice: timedelta = timedelta(seconds=5)
     breaker: BreakerRules = BreakerRules()
     callback_url: str = ""
+    webhook_period: timedelta = timedelta(seconds=5)
+    webhooks_private: bool = False
     worker_metrics_port: int = 0
     worker_metrics_address: str = "127.0.0.1"
 

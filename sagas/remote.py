@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from sagas import wire
+from sagas import directory, wire
 from sagas.conf import conf
 from sagas.state import Accepted, Done, Impossible, Outcome, Refused, Transient, Unknown
 
@@ -57,7 +58,7 @@ def perform(request: Mapping[str, Any], envelope: Envelope, now: datetime) -> Ou
             name = request["participant"]
             return Impossible("key_expired", f"{name} may have forgotten the key, it is {age.days} days old")
     headers = {
-        "Authorization": f"Bearer {target.get('credential', '')}",
+        "Authorization": f"Bearer {directory.credential(target)}",
         "Accept": "application/json",
         "Idempotency-Key": envelope.key,
         "X-Key-Issued-At": request["issued_at"],
@@ -73,12 +74,7 @@ def perform(request: Mapping[str, Any], envelope: Envelope, now: datetime) -> Ou
         headers["X-Callback-Url"] = envelope.callback
     if request["body"]:
         headers["Content-Type"] = "application/json"
-    answer = _exchange(
-        request["method"], target["url"], request["path"], request["body"], headers, envelope.timeout
-    )
-    if isinstance(answer, wire.Answer):
-        return classify(answer.status, answer.headers, answer.content)
-    return answer
+    return _exchange(target, request["method"], request["path"], request["body"], headers, envelope.timeout)
 
 
 def ask(participant: str, key: str) -> Done | Refused | Unknown:
@@ -87,11 +83,8 @@ def ask(participant: str, key: str) -> Done | Refused | Unknown:
     if target is None:
         return Unknown(f"{participant} is not configured")
     path = f"/saga/operations/{quote(key, safe='')}"
-    headers = {"Authorization": f"Bearer {target.get('credential', '')}", "Accept": "application/json"}
-    answer = _exchange("GET", target["url"], path, "", headers, ASK_TIMEOUT)
-    outcome = (
-        classify(answer.status, answer.headers, answer.content) if isinstance(answer, wire.Answer) else answer
-    )
+    headers = {"Authorization": f"Bearer {directory.credential(target)}", "Accept": "application/json"}
+    outcome = _exchange(target, "GET", path, "", headers, ASK_TIMEOUT)
     match outcome:
         case Done(result={"state": "completed", **rest}):
             return Done(rest.get("result"))
@@ -106,16 +99,27 @@ def ask(participant: str, key: str) -> Done | Refused | Unknown:
 
 
 def _exchange(
-    method: str, base: str, path: str, body: str, headers: dict[str, str], timeout: timedelta
-) -> wire.Answer | Transient | Unknown | Impossible:
-    try:
-        return wire.exchange(method, base, path, body.encode(), headers, timeout.total_seconds())
-    except wire.NotConnected as error:
-        return Transient(str(error))
-    except wire.Unsendable as error:
-        return Impossible("unsendable", str(error))
-    except wire.NoAnswer as error:
-        return Unknown(str(error))
+    target: Mapping[str, Any], method: str, path: str, body: str, headers: dict[str, str], timeout: timedelta
+) -> Outcome:
+    """One exchange with the first address that can be connected to, all within `timeout`."""
+    end, last = time.monotonic() + timeout.total_seconds(), "it has no address"
+    for base in directory.addresses(target):
+        left = end - time.monotonic()
+        if left <= 0:
+            break
+        try:
+            answer = wire.exchange(method, base, path, body.encode(), headers, left)
+        except wire.NotConnected as error:  # nothing was sent, so the next address may be tried
+            directory.unreachable(base)
+            last = str(error)
+            continue
+        except wire.Unsendable as error:
+            return Impossible("unsendable", str(error))
+        except wire.NoAnswer as error:
+            return Unknown(str(error))
+        directory.reachable(base)
+        return classify(answer.status, answer.headers, answer.content)
+    return Transient(last)
 
 
 def classify(status: int, headers: Mapping[str, str], content: bytes) -> Outcome:

@@ -17,6 +17,7 @@ import urllib3
 from celery import current_app
 from django.db import connection
 
+from sagas import directory
 from sagas.conf import conf
 
 log = structlog.get_logger(__name__)
@@ -52,10 +53,20 @@ def broker() -> Finding:
     return {"status": "ok"}
 
 
-def participant(url: str) -> Finding:
-    """Asks a participant for its own health."""
-    response = _http.request("GET", f"{url.rstrip('/')}/health", redirect=False)
-    return {"status": "ok" if response.status == 200 else "failing"}
+def participant(urls: list[str]) -> Finding:
+    """Asks a participant for its own health: well if all its addresses are, of use while one is."""
+    found = {_health(url) for url in urls}
+    if len(found) == 1:
+        return {"status": found.pop()}
+    return {"status": "degraded" if "ok" in found else "failing"}
+
+
+def _health(url: str) -> str:
+    try:
+        answer = _http.request("GET", f"{url}/health", redirect=False)
+    except urllib3.exceptions.HTTPError:
+        return "unreachable"
+    return "ok" if answer.status == 200 else "failing"
 
 
 def workers(canary_age: float | None) -> Finding:
@@ -84,7 +95,9 @@ class Readiness:
 
     def _probe(self) -> dict[str, Any]:
         end = self._clock() + PROBE_TIMEOUT
-        asked = {name: _probes.submit(participant, p["url"]) for name, p in conf().participants.items()}
+        asked = {
+            name: _probes.submit(participant, directory.urls(p)) for name, p in conf().participants.items()
+        }
         stored, rung = _probes.submit(database), _probes.submit(broker)
         known = self._outcome(stored, end)
         age = known.pop("canary_age", None)
