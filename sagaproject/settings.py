@@ -174,6 +174,8 @@ SAGAS = {
     "LEASE_MARGIN": timedelta(seconds=env.float("SAGA_LEASE_MARGIN_SECONDS", 10)),
     "RECOVERY_PERIOD": timedelta(seconds=env.float("SAGA_RECOVERY_SECONDS", 10)),
     "TIMEOUT_PERIOD": timedelta(seconds=env.float("SAGA_TIMEOUT_SCAN_SECONDS", 60)),
+    "WEBHOOK_PERIOD": timedelta(seconds=env.float("SAGA_WEBHOOK_SECONDS", 5)),
+    "WEBHOOKS_PRIVATE": env.bool("SAGA_WEBHOOKS_PRIVATE", False),
     "CALLBACK_URL": env.str("SAGA_CALLBACK_URL", ""),
     "WORKER_METRICS_PORT": env.int("PORT_WORKER_METRICS", 0),
     "WORKER_METRICS_ADDRESS": env.str("WORKER_METRICS_ADDRESS", "127.0.0.1"),
@@ -209,6 +211,8 @@ REST_FRAMEWORK = {
 # How many requests may wait for the end of their saga at once (`Prefer: wait`). Each holds a thread,
 # so it must stay well below the server's `--threads`; who finds no place is answered 202 at once.
 SAGA_API_WAITERS = env.int("SAGA_API_WAITERS", 48)
+# How many front ends may follow sagas at once; each holds a thread as well.
+SAGA_API_STREAMS = env.int("SAGA_API_STREAMS", 12)
 SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "Saga orchestrator",

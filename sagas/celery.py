@@ -62,6 +62,7 @@ def sagas_use(app: Celery) -> None:
         periods = {
             "recover": conf().recovery_period,
             "expire": conf().timeout_period,
+            "webhooks": conf().webhook_period,
             "canary": CANARY_PERIOD,
         }
         settings.beat_schedule = {

@@ -119,6 +119,7 @@ class Saga(models.Model):
             models.Index(fields=["type", "-id"], name="saga_by_type"),
             models.Index(fields=["owner", "-id"], name="saga_by_owner"),
             models.Index(fields=["correlation_id"], name="saga_by_correlation"),
+            models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="saga_by_end"),
             models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="saga_children"),
         ]
         constraints: ClassVar = [
@@ -293,3 +294,65 @@ class BulkRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verb} of {len(self.ids)} sagas by {self.actor}"
+
+
+class Webhook(models.Model):
+    """Where a user wants to be told of ends of sagas: their own, or all if they may see all."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    url = models.CharField(max_length=500)
+    secret = models.CharField(max_length=100)
+    types = models.JSONField(default=list, blank=True, help_text="Types of sagas; none means all.")
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+    mark = models.DateTimeField(help_text="Ends up to here have been looked for.")
+    failures = models.PositiveIntegerField(default=0, help_text="In a row.")
+    rests_until = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class WebhookDelivery(models.Model):
+    """One end of one saga to be told to one hook; `due_at` is null once nothing more is to be done."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
+    saga = models.ForeignKey(
+        Saga, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+    epoch = models.PositiveIntegerField(help_text="Of the saga at its end; it may end more than once.")
+    body = models.TextField()
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    error = models.CharField(max_length=400, blank=True, default="")
+    delivered_at = models.DateTimeField(null=True)
+    given_up_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="delivery_due"),
+            models.Index(fields=["webhook", "-id"], name="delivery_by_hook"),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["webhook", "saga", "epoch"], name="delivery_once"),
+        ]
+        verbose_name_plural = "webhook deliveries"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.saga_id} to {self.webhook_id}"
+
+    @property
+    def state(self) -> str:
+        """Where it stands, in a word."""
+        if self.delivered_at is not None:
+            return "delivered"
+        return "given up" if self.given_up_at is not None else "pending"

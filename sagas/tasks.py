@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from celery import Task, shared_task
 
-from sagas import dispatch, engine, recovery, worker
+from sagas import dispatch, engine, recovery, webhooks, worker
 from sagas.definition import registry
 from sagas.errors import UnknownSagaType
 
@@ -96,3 +96,9 @@ def expire() -> int:
 def canary() -> None:
     """Beat: prove that messages reach a worker that can write."""
     engine.beat("canary")
+
+
+@shared_task(name="sagas.scan.webhooks", **DURABLE)
+def tell() -> None:
+    """Beat: tell users' servers which sagas have ended."""
+    webhooks.scan()

@@ -23,6 +23,7 @@ LATE_AFTER = 3
 MEANING: Mapping[str, str] = {
     "recover": "Recovery scan: lets interrupted sagas go on",
     "expire": "Timeout scan: extends or turns overdue sagas",
+    "webhooks": "Webhooks: tells users' servers which sagas have ended",
     "canary": "Canary: beat sends, a worker receives and writes",
 }
 

@@ -14,7 +14,7 @@ else:
 class ReadOnlyAdmin(Base):
     """Rows that only the engine writes: to be looked at, never added, edited or deleted."""
 
-    actions = None
+    actions: Any = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never."""

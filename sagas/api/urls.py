@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from sagas.api import documentation, monitoring, operating, outside, progress, views
+from sagas.api import documentation, hooks, monitoring, operating, outside, progress, views
 from sagas.api.shortcuts import either
 from sagas.api.steering import steering
 from sagas.interventions import VERBS
@@ -25,6 +25,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *either("api/v1/sagas/<uuid:saga_id>/graph", views.SagaGraphView, "saga-graph"),
     *either("api/v1/sagas/<uuid:saga_id>/signals/<str:name>", outside.SignalView, "signal"),
     *either("api/v1/callbacks/<str:token>", outside.CallbackView, "callback"),
+    *either("api/v1/webhooks", hooks.WebhooksView, "webhooks"),
+    *either("api/v1/webhooks/<int:hook_id>", hooks.WebhookView, "webhook"),
+    *either("api/v1/webhooks/<int:hook_id>/deliveries", hooks.DeliveriesView, "deliveries"),
     *either("api/v1/definitions", views.DefinitionsView, "definitions"),
     *either("api/v1/interventions", operating.BulkView, "interventions"),
     *either("api/v1/circuits", operating.CircuitsView, "circuits"),

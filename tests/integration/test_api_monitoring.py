@@ -157,7 +157,11 @@ def test_the_document_is_valid_and_without_warnings(tmp_path: Path) -> None:
 
 def test_the_document_names_every_path_of_the_api(document: dict[str, Any]) -> None:
     routed = {
-        f"/{path}".replace("<uuid:", "{").replace("<str:", "{").replace(">", "}").rstrip("/")
+        f"/{path}".replace("<uuid:", "{")
+        .replace("<str:", "{")
+        .replace("<int:", "{")
+        .replace(">", "}")
+        .rstrip("/")
         for path in (str(getattr(pattern, "pattern", "")) for pattern in flat(get_resolver().url_patterns))
         if path.startswith("api/")
     }

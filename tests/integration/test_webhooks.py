@@ -1,0 +1,294 @@
+"""Webhooks: registered over the API, found by the scan, posted to a real receiver."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from sagas import dispatch, engine, webhooks
+from sagas.models import Heartbeat, Webhook, WebhookDelivery
+from sagas.tasks import tell
+from tests import stories
+from tests.api import caller
+from tests.engine import counted
+
+pytestmark = pytest.mark.django_db
+HOOKS = "/api/v1/webhooks"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Somebody's server; answers with `status` and keeps what it was sent."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status = 204
+        self.got: list[tuple[dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/ends?from=sagas"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Receiver)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((dict(self.headers.items()), body))
+        self.send_response(self.server.status)
+        self.send_header("Location", self.server.url)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def receiver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    monkeypatch.setattr(dispatch, "_send", lambda state, due, now: None)
+    settings.SAGAS = settings.SAGAS | {"WEBHOOKS_PRIVATE": True}
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def add(receiver: Receiver, role: str = "viewer", **more: Any) -> tuple[Webhook, str]:
+    answer = caller(role).post(HOOKS, {"url": receiver.url, **more}, format="json")
+    assert answer.status_code == 201, answer.content
+    return Webhook.objects.get(id=answer.json()["id"]), answer.json()["secret"]
+
+
+def be_due() -> None:
+    """Let every pause be over."""
+    past = timezone.now() - timedelta(seconds=1)
+    WebhookDelivery.objects.exclude(due_at=None).update(due_at=past)
+    Webhook.objects.update(rests_until=None)
+
+
+# --- Telling ----------------------------------------------------------------------------------------
+
+
+def test_an_end_is_told_once_and_signed(receiver: Receiver) -> None:
+    _, secret = add(receiver)
+    state = stories.refused()
+    stories.parked()
+    tell()
+    assert webhooks.scan() == (0, 0)
+    ((headers, body),) = receiver.got
+    told = json.loads(body)
+    assert (told["type"], told["data"]["id"]) == ("saga.compensated", str(state.id))
+    assert told["data"]["error"]["code"] == "insufficient_funds"
+    signed = f"{headers['Webhook-Id']}.{headers['Webhook-Timestamp']}.".encode() + body
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+    assert headers["Webhook-Signature"] == f"v1,{expected}"
+    delivery = WebhookDelivery.objects.get()
+    assert (str(delivery.id), delivery.state, delivery.status_code) == (
+        headers["Webhook-Id"],
+        "delivered",
+        204,
+    )
+    assert Heartbeat.objects.get(name="webhooks").detail == {"found": 0, "posted": 0}
+
+
+def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(receiver: Receiver) -> None:
+    hook, _ = add(receiver)
+    stories.completed()
+    receiver.status = 500
+    webhooks.scan()
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.state, delivery.attempts, delivery.error) == ("pending", 1, "answered 500")
+    webhooks.scan()  # not before its time
+    assert len(receiver.got) == 1
+    be_due()
+    receiver.status = 200
+    webhooks.scan()
+    (first, body), (second, again) = receiver.got
+    assert (first["Webhook-Id"], body) == (second["Webhook-Id"], again)
+    hook.refresh_from_db()
+    assert (WebhookDelivery.objects.get().state, hook.failures, hook.rests_until) == ("delivered", 0, None)
+
+
+def test_a_hook_that_fails_rests_and_others_do_not(receiver: Receiver) -> None:
+    hook, _ = add(receiver)
+    add(receiver, "operator")
+    Webhook.objects.filter(id=hook.id).update(url="http://127.0.0.1:9/")
+    for _ in range(2):
+        stories.completed()
+        webhooks.scan()
+    hook.refresh_from_db()
+    assert hook.rests_until is not None
+    assert hook.deliveries.filter(attempts=0).count() == 1  # waits with the hook, spends nothing
+    assert len(receiver.got) == 2
+
+
+def test_it_is_given_up_in_the_end_and_sent_again_by_hand(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "ATTEMPTS", 2)
+    add(receiver)
+    stories.completed()
+    receiver.status = 302  # not followed
+    for _ in range(3):
+        webhooks.scan()
+        be_due()
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.state, delivery.due_at, len(receiver.got)) == ("given up", None, 2)
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("olga"))
+    page = client.get("/admin/sagas/webhookdelivery/?state=given up").content.decode()
+    assert "answered 302" in page
+    client.post(
+        "/admin/sagas/webhookdelivery/", {"action": "send_again", "_selected_action": str(delivery.id)}
+    )
+    receiver.status = 200
+    webhooks.scan()
+    delivery.refresh_from_db()
+    assert delivery.state == "delivered"
+
+
+def test_gone_is_never_asked_again(receiver: Receiver) -> None:
+    add(receiver)
+    stories.completed()
+    receiver.status = 410
+    webhooks.scan()
+    assert WebhookDelivery.objects.get().state == "given up"
+
+
+def test_each_end_of_one_saga_is_told(receiver: Receiver) -> None:
+    add(receiver)
+    state = stories.completed()
+    webhooks.scan()
+    engine.compensate(state.id, actor="olga", reason="returned")
+    stories.play(engine.load(state.id), [stories.UNDONE] * 4)
+    webhooks.scan()
+    assert [json.loads(body)["type"] for _, body in receiver.got] == ["saga.completed", "saga.compensated"]
+
+
+def test_who_is_told_of_what(receiver: Receiver) -> None:
+    mine, _ = add(receiver, "client")
+    everything, _ = add(receiver, "viewer")
+    others, _ = add(receiver, "operator", types=["return_saga"])
+    stories.completed()
+    own = stories.play(stories.sale(owner_id=mine.owner_id), stories.SALE)
+    webhooks.scan()
+    assert [d.saga_id for d in mine.deliveries.all()] == [own.id]
+    assert (everything.deliveries.count(), others.deliveries.count()) == (2, 0)
+    get_user_model().objects.filter(id=everything.owner_id).update(is_active=False)
+    stories.completed()
+    webhooks.scan()
+    assert everything.deliveries.count() == 2
+
+
+def test_only_what_ends_after_the_hook_was_made(receiver: Receiver) -> None:
+    stories.completed()
+    add(receiver)
+    assert webhooks.scan() == (0, 0)
+
+
+def test_an_end_that_is_committed_late_is_found(receiver: Receiver) -> None:
+    hook, _ = add(receiver)
+    state = stories.completed()
+    Webhook.objects.update(mark=engine.clock.now() + timedelta(seconds=1))
+    assert webhooks.find() == 1
+    assert webhooks.find() == 0
+    assert hook.deliveries.get().saga_id == state.id
+
+
+def test_many_ends_are_found_in_batches(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "BATCH", 2)
+    add(receiver)
+    for _ in range(5):
+        stories.completed()
+    assert webhooks.scan() == (5, 5)
+    assert len({headers["Webhook-Id"] for headers, _ in receiver.got}) == 5
+
+
+def test_nobody_listens_nothing_is_looked_for(receiver: Receiver) -> None:
+    stories.completed()
+    assert not [sql for sql in counted(webhooks.scan) if "sagas_saga " in sql]
+
+
+def test_old_deliveries_are_forgotten(receiver: Receiver) -> None:
+    add(receiver)
+    stories.completed()
+    webhooks.scan()
+    WebhookDelivery.objects.update(created_at=timezone.now() - timedelta(days=31))
+    Webhook.objects.update(mark=timezone.now() + timedelta(hours=1))
+    webhooks.scan()
+    assert not WebhookDelivery.objects.exists()
+
+
+# --- The API ------------------------------------------------------------------------------------------
+
+
+def test_a_user_adds_sees_and_removes_their_own(receiver: Receiver) -> None:
+    hook, secret = add(receiver, "client", types=["sales_saga"])
+    client, other = caller("client"), caller("client", "other")
+    (shown,) = client.get(HOOKS).json()["results"]
+    assert (shown["url"], shown["types"]) == (receiver.url, ["sales_saga"])
+    assert secret not in client.get(f"{HOOKS}/{hook.id}").content.decode()
+    assert other.get(HOOKS).json()["results"] == []
+    for path in (f"{HOOKS}/{hook.id}", f"{HOOKS}/{hook.id}/deliveries"):
+        assert other.get(path).status_code == 404
+    assert other.delete(f"{HOOKS}/{hook.id}").status_code == 404
+    stories.play(stories.sale(owner_id=hook.owner_id), stories.SALE)
+    webhooks.scan()
+    (told,) = client.get(f"{HOOKS}/{hook.id}/deliveries").json()["results"]
+    assert (told["state"], told["attempts"], told["status_code"]) == ("delivered", 1, 204)
+    assert client.delete(f"{HOOKS}/{hook.id}").status_code == 204
+    assert not WebhookDelivery.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"url": "http://example.com/"}, "url"),
+        ({"url": "https://me:pw@example.com/"}, "url"),
+        ({"url": "ftp://example.com/"}, "url"),
+        ({"url": "https://"}, "url"),
+        ({"url": "https://example.com:99999/"}, "url"),
+        ({"url": "https://example.com/", "types": ["nothing"]}, "types.0"),
+        ({"url": "https://example.com/", "secret": "short"}, "secret"),
+        ({}, "url"),
+    ],
+)
+def test_a_wrong_hook_is_refused(body: dict[str, Any], field: str) -> None:
+    answer = caller("client").post(HOOKS, body, format="json")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
+
+
+def test_hooks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sagas.api.hooks.EACH", 1)
+    client = caller("client")
+    assert [client.post(HOOKS, {"url": "https://example.com/"}, format="json").status_code
+            for _ in range(2)] == [201, 400]  # fmt: skip
+
+
+def test_the_admin_shows_hooks_without_their_secrets(receiver: Receiver) -> None:
+    hook, secret = add(receiver)
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("olga"))
+    for path in ("/admin/sagas/webhook/", f"/admin/sagas/webhook/{hook.id}/change/"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert receiver.url.encode() in page.content
+        assert secret.encode() not in page.content
