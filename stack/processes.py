@@ -34,6 +34,7 @@ def all_processes(config: Config, inspect_worker: Callable[[str], bool]) -> list
     """
     return [
         participants(config),
+        tending(config),
         api(config),
         *workers(config, inspect_worker),
         beat(config),
@@ -48,6 +49,18 @@ def participants(config: Config) -> Process:
         "participants",
         gunicorn("sagaproject.participant_wsgi:application", port, threads=32),
         answers(f"http://127.0.0.1:{port}/health"),
+        {"DJANGO_SETTINGS_MODULE": "sagaproject.participant_settings"},
+        leaves=1,
+    )
+
+
+def tending(config: Config) -> Process:
+    """What ends overdue reservations; it is healthy once its first round is done."""
+    mark = config.run / "tending" / "mark"
+    return Process(
+        "tending",
+        (sys.executable, "manage.py", "participants", "tend", f"--mark={mark}"),
+        mark.exists,
         {"DJANGO_SETTINGS_MODULE": "sagaproject.participant_settings"},
         leaves=1,
     )

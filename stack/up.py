@@ -182,7 +182,8 @@ def start_processes(
 ) -> Supervisor:
     """Starts all processes and waits until they are healthy; `stack` stops them. Raises Trouble."""
     processes = all_processes(config, worker_inspector(environment["REDIS_URL"]))
-    clear_folder(config.run / "beat")
+    for folder in ("beat", "tending"):
+        clear_folder(config.run / folder)
     for process in processes:
         metrics = process.environment.get("PROMETHEUS_MULTIPROC_DIR")
         if metrics is not None:

@@ -39,7 +39,10 @@ class Stock(models.Model):
 
 
 class Reservation(models.Model):
-    """Stock promised to one basket until it is confirmed, released, or expires."""
+    """Stock promised to one basket until it is confirmed, released, or expires.
+
+    What an order was made from has no time of expiry: only its confirmation or its release ends it.
+    """
 
     class Status(models.TextChoices):
         """RESERVED to CONFIRMED (and back, when that is undone), RELEASED or EXPIRED."""
@@ -52,7 +55,7 @@ class Reservation(models.Model):
     id = models.BigAutoField(primary_key=True)
     store_id = models.BigIntegerField()
     status = models.CharField(max_length=16, choices=Status, default=Status.RESERVED)
-    expires_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, help_text="null: held until confirmed or released")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

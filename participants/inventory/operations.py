@@ -1,6 +1,6 @@
 """What sagas ask of the inventory."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,7 @@ from participants.contract.bodies import Body, Identifier, Item, Items, quantiti
 from participants.contract.outcomes import Outcome, Refused, unprocessable
 from participants.contract.service import Call, Recorded, Service
 from participants.inventory import stock
-from participants.inventory.models import Reservation, Stock, StockMovement, StockTransfer
+from participants.inventory.models import Reservation, StockMovement, StockTransfer
 
 service = Service("inventory")
 Kind = StockMovement.Kind
@@ -20,6 +20,12 @@ class StoreItems(Body):
 
     store_id: Identifier
     items: Items
+
+
+class ReserveStock(StoreItems):
+    """What to promise. One for an order does not expire: whoever asks must confirm or release it."""
+
+    hold: Literal["basket", "order"] = "basket"
 
 
 class CheckStock(Body):
@@ -57,8 +63,7 @@ def check_stock(body: CheckStock, call: Call) -> Outcome:
     """Tell the stock of products; refused if the quantities asked for are not available."""
     wanted = quantities(body.items)
     products = sorted({*wanted, *body.product_ids})
-    rows = Stock.objects.filter(store_id=body.store_id, product_id__in=products)
-    found = {row.product_id: row for row in rows}
+    found = stock.as_of(call.now, body.store_id, products)
     stock.require_known(body.store_id, products, found)
     stock.require_available(found, wanted)
     return {
@@ -76,19 +81,15 @@ def check_stock(body: CheckStock, call: Call) -> Outcome:
 
 
 @service.action("reserve-stock")
-def reserve_stock(body: StoreItems, call: Call) -> Outcome:
-    """Promise stock to a basket until it is confirmed, released, or the reservation expires."""
+def reserve_stock(body: ReserveStock, call: Call) -> Outcome:
+    """Promise stock to a basket until it is confirmed, released, or expires; to an order, for good."""
     wanted = quantities(body.items)
-    rows = stock.locked(body.store_id, wanted)
-    try:
-        stock.require_available(rows, wanted)
-    except Refused:
-        if not stock.expire_due(call.now, body.store_id):
-            raise
-        stock.require_available(stock.locked(body.store_id, wanted), wanted)
+    stock.require_free(body.store_id, wanted, call.now)
     stock.change(body.store_id, wanted, reserved=1)
     reservation = Reservation.objects.create(
-        store_id=body.store_id, expires_at=call.now + stock.hold(), created_at=call.now
+        store_id=body.store_id,
+        expires_at=None if body.hold == "order" else call.now + stock.hold(),
+        created_at=call.now,
     )
     stock.add_lines(reservation, wanted)
     return {
@@ -121,7 +122,7 @@ def confirm_stock(body: OfReservation, call: Call) -> Outcome:
         return unprocessable("unknown_reservation", f"There is no reservation {body.reservation_id}.")
     if reservation.status != Status.RESERVED:
         return Refused("reservation_not_open", f"Reservation {reservation.pk} is {reservation.status}.")
-    if reservation.expires_at <= call.now:
+    if reservation.expires_at is not None and reservation.expires_at <= call.now:
         return Refused("reservation_expired", f"Reservation {reservation.pk} has expired.")
     wanted = stock.lines_of(reservation)
     stock.change(reservation.store_id, wanted, quantity=-1, reserved=-1)
@@ -133,14 +134,15 @@ def confirm_stock(body: OfReservation, call: Call) -> Outcome:
 
 @service.compensation("reverse-stock-confirmation", undoes="confirm-stock")
 def reverse_stock_confirmation(done: Recorded, call: Call) -> Outcome:
-    """Put the goods back; the reservation holds them again, for the full time."""
+    """Put the goods back; the reservation holds them again, for the full time if it has one."""
     reservation = Reservation.objects.select_for_update().get(pk=done["reservation_id"])
     if reservation.status != Status.CONFIRMED:
         return Refused("reservation_not_confirmed", f"Reservation {reservation.pk} is {reservation.status}.")
     wanted = stock.lines_of(reservation)
     stock.change(reservation.store_id, wanted, quantity=1, reserved=1)
     reservation.status = Status.RESERVED
-    reservation.expires_at = call.now + stock.hold()
+    if reservation.expires_at is not None:
+        reservation.expires_at = call.now + stock.hold()
     reservation.save(update_fields=["status", "expires_at"])
     stock.note(reservation.store_id, wanted, Kind.SALE_REVERSED, 1, call.saga_id)
     return {"reservation_id": reservation.pk, "status": Status.RESERVED.value}
@@ -162,7 +164,7 @@ def reverse_restore(done: Recorded, call: Call) -> Outcome:
 def take_from_source(body: StoreItems, call: Call) -> Outcome:
     """Take goods out of a store for a transfer."""
     wanted = quantities(body.items)
-    stock.withdraw(body.store_id, wanted)
+    stock.withdraw(body.store_id, wanted, call.now)
     movements = stock.note(body.store_id, wanted, Kind.TRANSFER_OUT, -1, call.saga_id)
     return {"store_id": body.store_id, "movements": told(movements)}
 
@@ -227,7 +229,7 @@ def bring_in(body: StoreItems, call: Call, kind: Kind) -> Outcome:
 def take_back_out(done: Recorded, call: Call, kind: Kind) -> Outcome:
     """Undo what `bring_in` did."""
     store_id, wanted = moved(done)
-    stock.withdraw(store_id, wanted)
+    stock.withdraw(store_id, wanted, call.now)
     movements = stock.note(store_id, wanted, kind, -1, call.saga_id)
     return {"store_id": store_id, "movements": told(movements)}
 

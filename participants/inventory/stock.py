@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import connections, transaction
+from django.db.models import Sum
 
 from participants.contract.configuration import duration
 from participants.contract.outcomes import Refused, unprocessable
@@ -90,10 +91,39 @@ def receive(store_id: int, wanted: Mapping[int, int]) -> None:
         cursor.execute(RECEIVE, [store_id, list(wanted), list(wanted.values())])
 
 
-def withdraw(store_id: int, wanted: Mapping[int, int]) -> None:
+def withdraw(store_id: int, wanted: Mapping[int, int], now: datetime) -> None:
     """Take out of stock what nobody is promised; raises Refused if there is less."""
-    require_available(locked(store_id, wanted), wanted)
+    require_free(store_id, wanted, now)
     change(store_id, wanted, quantity=-1)
+
+
+def require_free(store_id: int, wanted: Mapping[int, int], now: datetime) -> None:
+    """Lock the stock; raises Refused if less is free even after overdue reservations have expired."""
+    rows = locked(store_id, wanted)
+    try:
+        require_available(rows, wanted)
+    except Refused:
+        if not expire_due(now, store_id):
+            raise
+        require_available(locked(store_id, wanted), wanted)
+
+
+def as_of(now: datetime, store_id: int, products: Iterable[int]) -> dict[int, Stock]:
+    """The stock by product, unlocked and not to be saved, without what overdue reservations hold."""
+    wanted = list(products)
+    stock = {row.product_id: row for row in Stock.objects.filter(store_id=store_id, product_id__in=wanted)}
+    if not any(row.reserved for row in stock.values()):
+        return stock
+    overdue = ReservationLine.objects.filter(
+        reservation__store_id=store_id,
+        reservation__status=Status.RESERVED,
+        reservation__expires_at__lte=now,
+        product_id__in=wanted,
+    )
+    for product_id, held in overdue.values_list("product_id").annotate(Sum("quantity")).order_by():
+        if product_id in stock:
+            stock[product_id].reserved -= held
+    return stock
 
 
 def note(

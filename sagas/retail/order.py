@@ -43,7 +43,10 @@ class OrderSaga(SagaDefinition):
 
     @step
     def reserve_stock(self, saga: SagaView) -> Call:
-        return inventory.post("reserve-stock", store_id=saga.input.store_id, items=saga.input.items)
+        # Held for an order: the goods stay promised for as long as the order stands.
+        return inventory.post(
+            "reserve-stock", store_id=saga.input.store_id, items=saga.input.items, hold="order"
+        )
 
     @reserve_stock.compensation
     def release_stock(self, saga: SagaView) -> Call:

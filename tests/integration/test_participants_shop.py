@@ -1,17 +1,20 @@
 """The business rules of personnel, inventory and transactions, on real databases."""
 
+import threading
 from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from django.db.models import Sum
 from django.utils import timezone
 from pytest_django import Settings
 
+from participants.contract.tending import Chore, tend
 from participants.inventory.models import Reservation, Stock, StockMovement, StockTransfer
 from participants.inventory.stock import expire_all_due
 from participants.personnel.models import WorkSession
@@ -188,6 +191,50 @@ def test_overdue_reservations_are_swept(caller: Caller) -> None:
     assert expire_all_due(timezone.now()) == 0
     assert expire_all_due(timezone.now() + timedelta(hours=3), batch=2) == 3
     assert stock() == (100, 0)
+
+
+def test_what_is_overdue_counts_as_free_wherever_stock_is_asked_for(caller: Caller) -> None:
+    all_of_it = {"store_id": 1, "items": [{"product_id": 456, "quantity": 100}]}
+    caller.post("reserve-stock", all_of_it, key=caller.key())
+    assert caller.post("check-stock", BASKET).code == (409, "insufficient_stock")
+    Reservation.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert caller.post("check-stock", BASKET).data["items"][0]["available"] == 100
+    assert stock() == (100, 100)
+    assert caller.post("take-from-source", BASKET, key=caller.key()).status == 200
+    assert stock() == (98, 0)
+
+
+def test_what_an_order_holds_is_never_sold_again(caller: Caller) -> None:
+    ordered = {"store_id": 1, "items": [{"product_id": 456, "quantity": 99}], "hold": "order"}
+    key, taken = caller.key(), caller.key()
+    held = caller.post("reserve-stock", ordered, key=key).data
+    assert held["expires_at"] is None
+    assert expire_all_due(timezone.now() + timedelta(days=3650)) == 0
+    assert caller.post("reserve-stock", BASKET, key=caller.key()).code == (409, "insufficient_stock")
+    caller.post("confirm-stock", {"reservation_id": held["reservation_id"]}, key=taken)
+    caller.post("reverse-stock-confirmation", key=caller.key(), undoes=taken)
+    assert Reservation.objects.get().expires_at is None
+    caller.post("release-stock", key=caller.key(), undoes=key)
+    assert stock() == (100, 0)
+    assert_accounts_add_up()
+
+
+def test_tending_expires_until_it_is_stopped(caller: Caller, tmp_path: Path) -> None:
+    caller.post("reserve-stock", BASKET, key=caller.key())
+    Reservation.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    mark, stop, rounds = tmp_path / "mark", threading.Event(), 0
+
+    def expire() -> int:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise OperationalError("away")
+        assert not mark.exists()
+        stop.set()
+        return expire_all_due(timezone.now())
+
+    tend([Chore("expire", expire, timedelta(0))], stop, mark)
+    assert (rounds, stock(), mark.exists()) == (2, (100, 0), True)
 
 
 def test_a_transfer_and_its_undoing(caller: Caller) -> None:

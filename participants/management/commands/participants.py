@@ -3,6 +3,8 @@
 import json
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from participants.contract.configuration import credentials
 from participants.contract.conformance import examine
+from participants.contract.registry import served
 from participants.contract.retention import prune
+from participants.contract.tending import Chore, stopped_by_signals, tend
 from participants.contract.trials import Target, Trial
 from participants.inventory.stock import expire_all_due
 
+PRUNING = timedelta(hours=1)
+
 
 class Command(BaseCommand):
-    """`prune` deletes keys past their retention, `expire` ends overdue reservations, `conformance` checks."""
+    """`tend` keeps the databases in order: `expire` and `prune` round by round; `conformance` checks."""
 
     help = (
         "prune: delete idempotency keys past their retention; expire: end overdue reservations; "
+        "tend: do both again and again; "
         "conformance URL: check that the participant at URL keeps the contract (participants/README.md)."
     )
 
@@ -33,6 +40,9 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         verbs.add_parser("prune")
         verbs.add_parser("expire")
+        tend = verbs.add_parser("tend")
+        tend.add_argument("--every", type=float, default=30.0, help="seconds between two expiries")
+        tend.add_argument("--mark", type=Path, help="a file to touch after each good round")
         check = verbs.add_parser("conformance")
         check.add_argument(
             "url", help="where the participant answers, such as http://127.0.0.1:8001/inventory"
@@ -47,11 +57,22 @@ class Command(BaseCommand):
         """Do what the verb says, and tell how much there was to do."""
         if verb == "conformance":
             self.conformance(**options)
+        elif verb == "tend":
+            self.tend(**options)
         elif verb == "expire":
             self.stdout.write(f"{expire_all_due(timezone.now())} reservations expired")
         else:
             for name in settings.PARTICIPANT_NAMES:
                 self.stdout.write(f"{name}: {prune(name, timezone.now())} keys deleted")
+
+    def tend(self, every: float, mark: Path | None, **options: Any) -> None:
+        """Expire and prune what this process serves, until SIGTERM or SIGINT."""
+        names = [service.name for service in served()]
+        chores = [Chore(f"prune {name}", partial(pruned, name), PRUNING) for name in names]
+        if "inventory" in names:
+            chores.append(Chore("expire reservations", expired, timedelta(seconds=every)))
+        with stopped_by_signals() as stop:
+            tend(chores, stop, mark)
 
     def conformance(
         self, url: str, participant: str, trials: Path | None, credential: str | None, **options: Any
@@ -68,6 +89,16 @@ class Command(BaseCommand):
         if found:
             raise CommandError(f"{url} breaks the contract in {found} places.")
         self.stdout.write(self.style.SUCCESS(f"{url} keeps the contract in {len(chosen)} operations."))
+
+
+def pruned(participant: str) -> int:
+    """Prune as of now."""
+    return prune(participant, timezone.now())
+
+
+def expired() -> int:
+    """Expire as of now."""
+    return expire_all_due(timezone.now())
 
 
 def trials_of(participant: str) -> Sequence[Trial]:
