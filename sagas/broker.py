@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ConnectionError as ConnectionLost
 
 
@@ -39,6 +39,12 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """`broker_transport = "sagas.broker:Transport"`."""
+    """What `redis://` means after `outlive_redis`."""
 
     Channel = Channel
+
+
+def outlive_redis() -> None:
+    """Let this process reach Redis brokers by the mended transport; URLs stay as they are."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.schedules import schedule
 from kombu import Exchange, Queue
+
+from sagas.broker import outlive_redis
 
 FORWARD, COMPENSATION, MAINTENANCE = "forward", "compensation", "maintenance"
 ROUTES = {
@@ -30,7 +31,6 @@ ROUTES = {
     "sagas.scan.*": MAINTENANCE,
 }
 CANARY_PERIOD = timedelta(seconds=30)
-MENDED_REDIS = "sagas.broker:Transport"
 
 
 def sagas_use(app: Celery) -> None:
@@ -38,6 +38,8 @@ def sagas_use(app: Celery) -> None:
 
     A worker must consume them all: `celery -A shop worker -Q celery,forward,compensation,maintenance`.
     """
+
+    outlive_redis()
 
     @app.on_after_configure.connect(weak=False)
     def add(sender: Any, **_: Any) -> None:
@@ -72,8 +74,6 @@ def sagas_use(app: Celery) -> None:
         # The name is Celery's own (celery/fixups/django.py): it closes Django's connections around
         # every task unless told how often it may keep them.
         settings["CELERY_DB_REUSE_MAX"] = 2**31
-        if urlsplit(settings.broker_url or "").scheme in ("redis", "rediss"):
-            settings.broker_transport = settings.broker_transport or MENDED_REDIS
 
 
 def beat_entry(name: str, period: timedelta) -> dict[str, Any]:
