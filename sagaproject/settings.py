@@ -191,6 +191,18 @@ if event_timeout := env.float("EVENT_TIMEOUT_SECONDS", 0):  # else each topic's 
     CHOREOGRAPHY["TIMEOUT"] = timedelta(seconds=event_timeout)
 PARTICIPANTS = {
     "CREDENTIALS": env.list("PARTICIPANT_CREDENTIALS", [PARTICIPANT_CREDENTIAL]),
+    "OWN_CREDENTIALS": {
+        name: env.list(
+            f"PARTICIPANT_{name.upper()}_CREDENTIALS", env.list(f"PARTICIPANT_{name.upper()}_CREDENTIAL", [])
+        )
+        for name in PARTICIPANT_NAMES
+    },
+    "CREDENTIAL_FILES": {
+        name: env.str(
+            f"PARTICIPANT_{name.upper()}_CREDENTIALS_FILE", env.str("PARTICIPANT_CREDENTIALS_FILE", "")
+        )
+        for name in PARTICIPANT_NAMES
+    },
     "RETENTION": timedelta(days=env.int("PARTICIPANT_KEY_RETENTION_DAYS", 30)),
     "FAULTS": env.bool("PARTICIPANTS_FAULTS", False),
     "SERVED": env.list("PARTICIPANTS_SERVED", list(PARTICIPANT_NAMES)),

@@ -1,7 +1,8 @@
 """What a participant reads from the settings: the one dictionary `PARTICIPANTS`.
 
 `CREDENTIALS` (list of accepted service credentials), `RETENTION` (timedelta, of idempotency keys),
-`FAULTS` (bool), `SERVED` (names); optional `RESERVATION_HOLD` and `RETURN_PERIOD` (timedelta).
+`FAULTS` (bool), `SERVED` (names); optional `OWN_CREDENTIALS` and `CREDENTIAL_FILES` (list and path by
+participant), `RESERVATION_HOLD` and `RETURN_PERIOD` (timedelta).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,21 @@ def duration(name: str, default: timedelta) -> timedelta:
     return cast(timedelta, known.get(name, default))
 
 
-def credentials() -> Sequence[str]:
-    """The service credentials that are accepted now."""
+def common_credentials() -> Sequence[str]:
+    """The service credentials of every participant that has none of its own."""
     return cast(Sequence[str], setting("CREDENTIALS"))
+
+
+def own_credentials(participant: str) -> Sequence[str]:
+    """The service credentials of this participant alone."""
+    known: Mapping[str, object] = settings.PARTICIPANTS
+    return cast(Mapping[str, Sequence[str]], known.get("OWN_CREDENTIALS", {})).get(participant, ())
+
+
+def credential_file(participant: str) -> str:
+    """Where this participant's credentials are kept; empty if they are in the settings."""
+    known: Mapping[str, object] = settings.PARTICIPANTS
+    return cast(Mapping[str, str], known.get("CREDENTIAL_FILES", {})).get(participant, "")
 
 
 def retention() -> timedelta:

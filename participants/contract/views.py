@@ -29,7 +29,7 @@ def serve_operation(
     request: HttpRequest, service: Service, name: str, argument: str = ""
 ) -> HttpResponseBase:
     """One call of the operation `name`; `argument` is what follows it in the path."""
-    if not is_accepted(request):
+    if not is_accepted(request, service.name):
         return rendered(UNAUTHORIZED)
     operation = service.operations.get(name)
     if operation is None or bool(argument) != bool(operation.argument):
@@ -47,6 +47,11 @@ def serve_operation(
     if faults_enabled():
         return serve_with_faults(request, service, operation, call)
     return rendered(answer_to(service, operation, call))
+
+
+def accepting(request: HttpRequest, services: list[Service]) -> list[Service]:
+    """Those of the services that accept the credential of the request."""
+    return [service for service in services if is_accepted(request, service.name)]
 
 
 def serve_with_faults(
@@ -118,8 +123,9 @@ def ask(operation: AnyOperation, call: Call) -> Outcome:
 
 
 def serve_status(request: HttpRequest, services: list[Service], key: str) -> HttpResponseBase:
-    """What became of a key, at the first of the services that knows it."""
-    if not is_accepted(request):
+    """What became of a key, at the first of the services that knows it and accepts the credential."""
+    services = accepting(request, services)
+    if not services:
         return rendered(UNAUTHORIZED)
     if request.method != "GET":
         return rendered(error(HTTPStatus.METHOD_NOT_ALLOWED, "method", "Use GET.", Allow="GET"))
@@ -141,7 +147,8 @@ def serve_faults(request: HttpRequest, services: list[Service]) -> HttpResponse:
     """Switch faults on (POST), list them (GET), remove all of them (DELETE)."""
     if not faults_enabled():
         return rendered(error(HTTPStatus.NOT_FOUND, "faults_disabled", "Faults are not enabled here."))
-    if not is_accepted(request):
+    services = accepting(request, services)
+    if not services:
         return rendered(UNAUTHORIZED)
     match request.method:
         case "POST":

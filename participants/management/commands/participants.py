@@ -15,8 +15,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from pydantic import TypeAdapter, ValidationError
 
-from participants.contract.configuration import credentials
 from participants.contract.conformance import examine
+from participants.contract.credentials import credentials
 from participants.contract.registry import served
 from participants.contract.retention import prune
 from participants.contract.tending import Chore, stopped_by_signals, tend
@@ -51,7 +51,7 @@ class Command(BaseCommand):
             "--participant", default="", help="whose trials; default: the last part of the URL"
         )
         check.add_argument("--trials", type=Path, help="a JSON file with trials for operations of your own")
-        check.add_argument("--credential", help="default: the first of PARTICIPANTS['CREDENTIALS']")
+        check.add_argument("--credential", help="default: the first that we would accept")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         """Do what the verb says, and tell how much there was to do."""
@@ -80,8 +80,9 @@ class Command(BaseCommand):
         """Check a participant and print every finding; fails if there is one."""
         if urlsplit(url).scheme not in ("http", "https"):
             raise CommandError(f"{url!r} is no URL; give one such as http://127.0.0.1:8001/inventory")
-        chosen = trials_in(trials) if trials else trials_of(participant or urlsplit(url).path.split("/")[-1])
-        target = Target(url, credential or credentials()[0])
+        name = participant or urlsplit(url).path.split("/")[-1]
+        chosen = trials_in(trials) if trials else trials_of(name)
+        target = Target(url, credential or next(iter(credentials(name)), ""))
         found = 0
         for finding in examine(target, chosen):
             found += 1
