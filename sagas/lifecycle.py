@@ -10,6 +10,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import structlog
 from celery.signals import worker_init, worker_process_shutdown, worker_ready
@@ -37,18 +38,19 @@ def empty_metrics_folder(**_: Any) -> None:
 
 
 @worker_ready.connect
-def serve_metrics(**_: Any) -> None:
+def serve_metrics(**_: Any) -> WSGIServer | None:
     """Answer scrapes on SAGAS["WORKER_METRICS_PORT"]; a worker that cannot works all the same."""
     port = conf().worker_metrics_port
     if not port:
-        return
+        return None
     if FOLDER not in os.environ:
         log.error("worker metrics are not served: set PROMETHEUS_MULTIPROC_DIR to a folder of its own")
-        return
+        return None
     try:
-        start_http_server(port, conf().worker_metrics_address, every_process())
+        return start_http_server(port, conf().worker_metrics_address, every_process())[0]
     except OSError as error:
         log.error("worker metrics are not served", port=port, error=str(error))
+        return None
 
 
 def every_process() -> CollectorRegistry:
