@@ -248,12 +248,12 @@ class Draft:
         self.note(f"step_{kind}", position, code=code, reason=reason)
         if self.state.status not in (Status.IN_PROGRESS, Status.WAITING, Status.PENDING):
             return
-        if past_pivot(self.definition, self.state):
+        if declared.fallback is Fallback.SKIP and not declared.pivot:
+            self.skip(position, f"given up: {reason}")
+        elif past_pivot(self.definition, self.state):
             self.update_step(position, status=StepStatus.PENDING, finished_at=None)
             reason = f"{reason} (past the pivot there is no way back)"
             self.park(position, code, reason, refused=kind == "refused")
-        elif declared.fallback is Fallback.SKIP:
-            self.skip(position, f"given up: {reason}")
         else:
             self.turn(error)
 

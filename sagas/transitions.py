@@ -284,7 +284,8 @@ def _undo_again_or_park(draft: Draft, position: int, outcome: Transient | Unknow
     step, undo = draft.state.steps[position], draft.declared(position).undo
     retry, name = (undo.retry, undo.name) if undo is not None else (PATIENT, step.name)
     spent = step.undo_attempts - step.undo_forgiven
-    if spent >= retry.attempts:
+    lasted = draft.now - (step.undo_started_at or draft.now)
+    if spent >= retry.attempts or (retry.total is not None and lasted >= retry.total):
         draft.park(position, "retries_exhausted", outcome.reason)
         return
     pause = outcome.retry_after if isinstance(outcome, Transient) else None

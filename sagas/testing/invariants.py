@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sagas.definition import SagaDefinition
+from sagas.draft import idempotency_key
 from sagas.state import (
     ACTIVE,
     FINISHED,
@@ -194,7 +195,7 @@ class Monitor:
         for item, step in zip(self.definition.steps, state.steps, strict=True):
             if step.request is None or "value" in step.request:
                 continue
-            stands = self._standing(item.position, self.run)
+            stands = self._standing(item.position, self._run_of(state, step))
             if state.status is Status.COMPLETED and step.effect is Effect.DONE:
                 require(stands == 1, f"the saga is completed, and {item.name} has {stands} effects")
             elif state.status is not Status.COMPLETED and self.undoable(step.position):
@@ -219,6 +220,11 @@ class Monitor:
         if self.undoable(position):
             return self.participants.net(position)
         return self.participants.done(position, run)
+
+    def _run_of(self, state: SagaState, step: StepState) -> int:
+        """The run in which the step's present key took effect: a later run may begin behind the step."""
+        key = idempotency_key(state.id, step, backward=False)
+        return next((e.run for e in self.participants.effects if e.key == key), self.run)
 
     def _stage(self, step: StepState) -> int:
         return self.definition.steps[step.position].stage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from sagas.definition import plain
 from sagas.errors import SagaError
@@ -94,7 +95,7 @@ class World(Stage):
         step = left[0] if left and wish is AtTheEnd.LEAVE_OUT else self.definition.steps[0].name
         self.act(
             "an operator",
-            outside.intervene(self, VERBS[wish], wish=Wish(step=step, data=Anything("by-hand"))),
+            outside.intervene(self, VERBS[wish], wish=Wish(step=step, data=self._by_hand(step))),
         )
         self.rest()
 
@@ -199,6 +200,10 @@ class World(Stage):
             self.act(wish.value, self._meanwhile(wish, position))
         yield None
 
+    def _by_hand(self, step: str) -> Any:
+        """What an operator gives as the output of a step: what the step would have answered."""
+        return dict(self.participants.answers.get(step, {})) or Anything(step)
+
     def _meanwhile(self, wish: Meanwhile, position: int) -> Moves:
         names = [item.name for item in self.definition.steps]
         match wish:
@@ -212,8 +217,8 @@ class World(Stage):
                 here = names[position if wish is Meanwhile.SENT_HERE else 0]
                 return outside.intervene(self, "retry-from", wish=Wish(step=here))
             case Meanwhile.LEFT_OUT:
-                behind = Wish(step=names[min(position + 1, len(names) - 1)], data=Anything("by-hand"))
-                return outside.intervene(self, "skip", wish=behind)
+                behind = names[min(position + 1, len(names) - 1)]
+                return outside.intervene(self, "skip", wish=Wish(step=behind, data=self._by_hand(behind)))
             case _:
                 times = 1 if wish is Meanwhile.OVERDUE else self.definition.extensions + 1
                 return outside.time_out(self, times)

@@ -269,3 +269,40 @@ def test_a_story_that_ends_otherwise_tells_its_history() -> None:
     with pytest.raises(BrokenInvariant, match=r"status is 'failed', expected 'completed'") as caught:
         given(Chain).when("first", refused("sold out")).ends("completed")
     assert any("step_refused first (refused, sold out)" in line for line in caught.value.history)
+
+
+def test_behind_the_pivot_a_step_that_may_be_skipped_is_skipped() -> None:
+    class Obliging(SagaDefinition, register=False):
+        type = "obliging"
+
+        @step(pivot=True)
+        def ship(self, saga: SagaView) -> Call:
+            return shop.post("ship")
+
+        @step(fallback=Fallback.SKIP)
+        def thank(self, saga: SagaView) -> Call:
+            return shop.post("thank")
+
+    ended = given(Obliging).when("thank", refused("no letters today")).expect().ends("completed")
+    assert ended.step("thank").status is StepStatus.SKIPPED
+
+
+def test_a_compensation_is_given_up_when_it_has_lasted_too_long() -> None:
+    class Impatient(SagaDefinition, register=False):
+        type = "impatient"
+
+        @step
+        def book(self, saga: SagaView) -> Call:
+            return shop.post("book")
+
+        @book.compensation(retry=Retry(attempts=99, total=timedelta(seconds=5)))
+        def unbook(self, saga: SagaView) -> Call:
+            return shop.post("unbook")
+
+        @step
+        def pay(self, saga: SagaView) -> Call:
+            return shop.post("pay")
+
+    story = given(Impatient).when("pay", refused("no")).when("unbook", transient(times=ALWAYS))
+    ended = story.ends("compensation_failed")
+    assert timedelta(seconds=5) < ended.took < timedelta(seconds=30)
