@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 
 from sagas.api.shortcuts import routes
 from sagas.api.views import NothingHereView
+from sagas.choreography.urls import starts
 
 handler400 = "sagas.api.problems.bad_request"
 handler404 = "sagas.api.problems.not_found"
@@ -18,6 +19,16 @@ urlpatterns = [
             "api/saga/sales": "sales_saga",
             "api/saga/returns": "return_saga",
             "api/saga/checkout/": "checkout_saga",
+        }
+    ),
+    path("", include("sagas.choreography.urls")),
+    *starts(
+        {
+            "api/commandes/clients/<int:client_id>/checkout/choreo/": (
+                "ecommerce.checkout.events",
+                "client_id",
+            ),
+            "api/commandes/clients/<int:client_id>/order/choreo/": ("ecommerce.order.events", "client_id"),
         }
     ),
     re_path(r"^api/", NothingHereView.as_view()),

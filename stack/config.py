@@ -22,6 +22,8 @@ PORTS = {
     "PORT_REDIS": 63799,
     "PORT_WORKER_METRICS": 9808,
     "PORT_MAINTENANCE_METRICS": 9809,
+    "PORT_RELAY_METRICS": 9810,
+    "PORT_CONSUMER_METRICS": 9811,
 }
 PORT_OWNERS = {
     "PORT_API": "the API",
@@ -31,6 +33,8 @@ PORT_OWNERS = {
     "PORT_REDIS": "Redis",
     "PORT_WORKER_METRICS": "the worker's metrics",
     "PORT_MAINTENANCE_METRICS": "the maintenance worker's metrics",
+    "PORT_RELAY_METRICS": "the event relay's metrics",
+    "PORT_CONSUMER_METRICS": "the event consumers' metrics",
 }
 SERVER_SOURCES = ("auto", "system", "embedded")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import urllib3
 
-from stack.config import Config
+from stack.config import ROOT, Config
 
 QUEUES_OF_WORK = "forward,compensation"
 QUEUE_OF_UPKEEP = "maintenance"
@@ -38,6 +38,8 @@ def all_processes(config: Config, inspect_worker: Callable[[str], bool]) -> list
         api(config),
         *workers(config, inspect_worker),
         beat(config),
+        events(config, "relay", "PORT_RELAY_METRICS", "relay"),
+        events(config, "consumers", "PORT_CONSUMER_METRICS", "consume", "all"),
         flower(config),
     ]
 
@@ -107,6 +109,17 @@ def beat(config: Config) -> Process:
         "beat",
         celery("beat", f"--schedule={schedule}", "--pidfile="),
         lambda: any(schedule.parent.iterdir()),
+    )
+
+
+def events(config: Config, name: str, port: str, *arguments: str) -> Process:
+    """A process of the choreography, which serves its metrics on `port`; consumers may run many times."""
+    number = config.ports[port]
+    manage = (sys.executable, str(ROOT / "manage.py"), "events", *arguments)
+    return Process(
+        name,
+        (*manage, "--metrics-port", str(number)),
+        answers(f"http://127.0.0.1:{number}/metrics"),
     )
 
 

@@ -26,7 +26,7 @@ from sagas.state import Status
 MAX_LIMIT = 200
 MAX_OFFSET = 10_000
 
-Model = TypeVar("Model", bound="RequestBody")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class RequestBody(BaseModel):

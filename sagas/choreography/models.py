@@ -5,11 +5,13 @@ The event store and the audit are append-only by trigger; old days are dropped w
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+
+M = TypeVar("M", bound=models.Model)
 
 
 class Stream(models.Model):
@@ -193,10 +195,10 @@ class ReadModel(models.Model):
         return f"{self.name}: generation {self.generation}"
 
 
-class Generations(models.Manager[models.Model]):
+class Generations(models.Manager[M]):
     """Rows of the generation that is live, looked up in the same statement."""
 
-    def get_queryset(self) -> models.QuerySet[models.Model]:
+    def get_queryset(self) -> models.QuerySet[M]:
         """The live rows."""
         name = self.model._meta.model_name
         live = ReadModel.objects.filter(name=name).values("generation")
@@ -216,7 +218,7 @@ class OrdersByClient(models.Model):
     last_update_ts = models.DateTimeField()
 
     objects: ClassVar[models.Manager[OrdersByClient]] = models.Manager()
-    live: ClassVar[Generations] = Generations()
+    live = Generations()
 
     def __str__(self) -> str:
         return f"client {self.client_id}: {self.total_orders} orders"
@@ -234,7 +236,7 @@ class RevenueByStoreDay(models.Model):
     revenue = models.DecimalField(max_digits=14, decimal_places=2)
 
     objects: ClassVar[models.Manager[RevenueByStoreDay]] = models.Manager()
-    live: ClassVar[Generations] = Generations()
+    live = Generations()
 
     def __str__(self) -> str:
         return f"store {self.store_id} on {self.day}: {self.revenue} {self.currency}"

@@ -35,9 +35,9 @@ OF_DAY = "at >= %(since)s AND at < %(until)s"
 # Folding a day counts every event of it as handled, also those that are still on their way.
 HANDLE_DAY = """
 INSERT INTO choreography_inbox (at, event_id, consumer)
-SELECT e.at, e.event_id, %(consumer)s FROM choreography_event e
+SELECT e.at, e.event_id, %(consumer)s::varchar FROM choreography_event e
  WHERE e.topic = %(topic)s AND e.type = ANY(%(types)s) AND e.at >= %(since)s AND e.at < %(until)s
-   AND NOT EXISTS (SELECT FROM choreography_inbox i WHERE i.consumer = %(consumer)s
+   AND NOT EXISTS (SELECT FROM choreography_inbox i WHERE i.consumer = %(consumer)s::varchar
                     AND i.event_id = e.event_id AND i.at = e.at)
 ON CONFLICT DO NOTHING
 """

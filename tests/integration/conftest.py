@@ -1,7 +1,7 @@
 """A shop behind real HTTP, for the tests that need one."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import StringIO
 from uuid import UUID
 
@@ -58,3 +58,13 @@ def bells(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, tuple[int, ...]]]
 
     monkeypatch.setattr(dispatch, "ring", ring)
     return rung
+
+
+@pytest.fixture
+def brisk(settings: Settings, shop: None) -> None:
+    """A choreography in which nobody waits for a redelivery."""
+    settings.CHOREOGRAPHY = settings.CHOREOGRAPHY | {
+        "BACKOFF": timedelta(0),
+        "CLAIM_AFTER": timedelta(0),
+        "CALL_TIMEOUT": timedelta(seconds=1),
+    }

@@ -1,9 +1,6 @@
 """The choreographed checkout and order, driven by hand against real participants, PostgreSQL and Redis."""
 
-from datetime import timedelta
-
 import pytest
-from pytest_django import Settings
 
 from participants.inventory.models import Reservation
 from participants.notifications.models import Message
@@ -17,19 +14,9 @@ from tests.retail import assert_books_balance, change, fault, figures
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.usefixtures("shop"),
+    pytest.mark.usefixtures("shop", "brisk"),
 ]
 PRICED = {"items": [{"product_id": 456, "quantity": 2}], "amount": "59.98", "currency": "EUR"}
-
-
-@pytest.fixture(autouse=True)
-def brisk(settings: Settings, shop: None) -> None:
-    """Nobody waits for a redelivery."""
-    settings.CHOREOGRAPHY = settings.CHOREOGRAPHY | {
-        "BACKOFF": timedelta(0),
-        "CLAIM_AFTER": timedelta(0),
-        "CALL_TIMEOUT": timedelta(seconds=1),
-    }
 
 
 def test_a_checkout_that_succeeds() -> None:

@@ -1,0 +1,220 @@
+"""What callers and operators see of the choreography: API, admin, command line."""
+
+import json
+from io import StringIO
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from sagas.choreography.models import DeadLetter, OrdersByClient
+from tests.api import caller
+from tests.choreography import BASKET, GOOD, begin, event, execute, settle, types
+from tests.retail import assert_books_balance, fault
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.usefixtures("shop", "brisk"),
+]
+START = "/api/commandes/clients/123/checkout/choreo/"
+STORE = "/api/event-store"
+
+
+def start(body: dict[str, Any] | None = None, path: str = START, key: str | None = None) -> Any:
+    given = {"store_id": 1, "items": BASKET} if body is None else body
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return caller("client").post(path, given, format="json", headers=headers)
+
+
+def test_a_checkout_is_accepted_and_followed() -> None:
+    answer = start()
+    assert answer.status_code == 202, answer.content
+    stream = UUID(answer.json()["checkout_id"])
+    assert answer.json()["status"] == "initiated"
+    settle()
+    replay = caller("client").get(answer["Location"]).json()
+    assert replay["id"] == str(stream)
+    assert replay["state"]["status"] == "succeeded"
+    assert replay["state"]["data"]["order_id"] == event(stream, "OrderCreated").data["order_id"]
+    assert [one["type"] for one in replay["events"]] == GOOD
+    first = replay["events"][0]
+    assert (first["specversion"], first["id"], first["sequence"]) == ("1.0", str(stream), 1)
+    assert replay["events"][1]["causationid"] == str(stream)
+
+
+def test_the_same_key_is_one_checkout() -> None:
+    answers = [start(key="one").json()["checkout_id"] for _ in range(3)]
+    assert len(set(answers)) == 1
+    other = start({"store_id": 2, "items": BASKET}, key="one")
+    assert other.status_code == 422
+    assert start(key="two").json()["checkout_id"] != answers[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "field"),
+    [
+        ({}, START, "store_id"),
+        ({"store_id": 1, "items": []}, START, "items"),
+        ({"store_id": 1, "items": BASKET, "client_id": 7}, START, "client_id"),
+        (None, START.replace("123", "0"), "client_id"),
+    ],
+)
+def test_a_wrong_start_names_the_field(body: dict[str, Any] | None, path: str, field: str) -> None:
+    answer = start(body, path)
+    assert answer.status_code == 400, answer.content
+    assert field in [error["field"] for error in answer.json()["errors"]]
+
+
+def test_who_may_see_what() -> None:
+    stream = UUID(start().json()["checkout_id"])
+    mine = f"{STORE}/replay/checkout/{stream}"
+    assert caller("client").get(mine).status_code == 200
+    assert caller("client", "somebody-else").get(mine).status_code == 404
+    assert caller("viewer").get(mine).status_code == 200
+    assert caller("viewer").post(START, {}, format="json").status_code == 403
+    for path in ("streams/ecommerce.checkout.events/events", "cqrs/orders-by-client/123"):
+        assert caller("client").get(f"{STORE}/{path}").status_code == 403
+
+
+def test_events_are_listed_by_stream_and_type() -> None:
+    streams = [begin(), begin()]
+    settle()
+    viewer = caller("viewer")
+    topic = f"{STORE}/streams/ecommerce.checkout.events/events"
+    everything = viewer.get(topic).json()
+    assert (everything["count"], everything["next"]) == (8, None)
+    created = viewer.get(topic, {"type": "OrderCreated"}).json()
+    assert {one["subject"] for one in created["results"]} == {str(stream) for stream in streams}
+    page = viewer.get(topic, {"limit": 3}).json()
+    rest = viewer.get(topic, {"limit": 100, "after": page["next"]}).json()
+    assert [*page["results"], *rest["results"]] == everything["results"]
+    one = viewer.get(f"{STORE}/streams/{streams[0]}/events").json()
+    assert [event["type"] for event in one["results"]] == GOOD
+    assert viewer.get(f"{STORE}/streams/nothing/events").status_code == 404
+    assert viewer.get(topic, {"limit": 0}).status_code == 400
+
+
+def test_unknown_streams_are_not_found() -> None:
+    assert caller("viewer").get(f"{STORE}/replay/checkout/{uuid4()}").status_code == 404
+    assert caller("viewer").get(f"{STORE}/replay/order/{begin()}").status_code == 404
+
+
+def test_the_read_models_answer() -> None:
+    stream = begin()
+    settle()
+    viewer = caller("viewer")
+    orders = viewer.get(f"{STORE}/cqrs/orders-by-client/123").json()
+    assert (orders["total_orders"], orders["last_checkout_id"]) == (1, str(stream))
+    assert viewer.get(f"{STORE}/cqrs/orders-by-client/124").status_code == 404
+    revenue = viewer.get(f"{STORE}/cqrs/revenue-by-store-day/1").json()["results"]
+    assert [(one["orders"], one["revenue"]) for one in revenue] == [(1, "59.98")]
+
+
+def run(*arguments: object) -> str:
+    out = StringIO()
+    call_command("events", *map(str, arguments), stdout=out)
+    return out.getvalue()
+
+
+def dead_letter() -> tuple[UUID, DeadLetter]:
+    """A checkout whose customer could not be told."""
+    fault("notifications", "choreo-notification", "error_before", times=4)
+    stream = begin()
+    settle()
+    return stream, DeadLetter.objects.get()
+
+
+def test_a_dead_letter_is_redriven_on_the_command_line() -> None:
+    stream, letter = dead_letter()
+    assert str(stream) in run("dead-letters", "list")
+    assert json.loads(run("dead-letters", "show", letter.pk))["deliveries"] == 4
+    with pytest.raises(CommandError, match="--all"):
+        run("dead-letters", "redrive")
+    assert "on its way" in run("dead-letters", "redrive", "--all")
+    settle()
+    assert "before" in run("dead-letters", "redrive", letter.pk)
+    assert run("dead-letters", "list") == ""
+    assert types(stream) == GOOD
+    assert execute("SELECT count(*) FROM choreography_auditentry") == [(4,)]
+    assert_books_balance()
+
+
+def test_operators_redrive_in_the_admin(admin_client: Client) -> None:
+    _, letter = dead_letter()
+    page = admin_client.get("/admin/choreography/deadletter/")
+    assert "choreo-notification" in page.content.decode()
+    admin_client.post(
+        "/admin/choreography/deadletter/", {"action": "redrive", "_selected_action": [letter.pk]}
+    )
+    letter.refresh_from_db()
+    assert letter.redriven_by == "admin"
+    settle()
+    assert DeadLetter.objects.count() == 1
+    assert admin_client.get(f"/admin/choreography/deadletter/{letter.pk}/change/").status_code == 200
+
+
+def test_a_read_model_is_rebuilt() -> None:
+    for client in (123, 124, 123):
+        begin(client_id=client)
+    settle()
+    names = ("client_id", "total_orders", "last_order_id", "last_checkout_id", "last_update_ts")
+    before = sorted(OrdersByClient.live.values_list(*names))
+    OrdersByClient.objects.all().delete()
+    assert "rebuilt from 3 events" in run("rebuild", "orders-by-client")
+    assert sorted(OrdersByClient.live.values_list(*names)) == before
+    assert set(OrdersByClient.objects.values_list("generation", flat=True)) == {2}
+    begin()
+    settle()
+    assert OrdersByClient.live.get(client_id=123).total_orders == 3
+    with pytest.raises(CommandError, match="no read model"):
+        run("rebuild", "nothing")
+
+
+def test_a_rebuild_takes_in_what_is_on_its_way() -> None:
+    begin()
+    settle()
+    execute("DELETE FROM choreography_inbox WHERE consumer = 'checkout-cqrs'")
+    OrdersByClient.objects.all().delete()
+    run("rebuild", "orders-by-client")
+    assert OrdersByClient.live.get(client_id=123).total_orders == 1
+    execute("INSERT INTO choreography_outbox SELECT position, at FROM choreography_event")
+    settle()
+    assert OrdersByClient.live.get(client_id=123).total_orders == 1
+
+
+def test_a_client_is_anonymised() -> None:
+    stream = begin()
+    with pytest.raises(CommandError, match="open"):
+        run("anonymise", "--client", 123)
+    settle()
+    stored = execute("SELECT sealed, data FROM choreography_event ORDER BY position")
+    assert not any("client" in data for _, data in stored)
+    assert "4 events" in run("anonymise", "--client", 123)
+    assert execute("SELECT sealed, data FROM choreography_event ORDER BY position") == stored
+    assert all("client_id" not in one.data for one in (event(stream, type) for type in GOOD))
+    assert not OrdersByClient.objects.exists()
+    run("rebuild", "orders-by-client")
+    assert not OrdersByClient.live.exists()
+    with pytest.raises(CommandError, match="nothing is known"):
+        run("anonymise", "--client", 123)
+    again = begin()
+    settle()
+    assert event(again, "OrderCreated").data["client_id"] == 123
+    assert OrdersByClient.live.get().total_orders == 1
+
+
+def test_partitions_are_listed() -> None:
+    assert "0 made, 0 dropped" in run("partitions")
+    with pytest.raises(CommandError, match="30 days"):
+        run("partitions", "--retention", 3)
+
+
+def test_one_stream_on_the_command_line() -> None:
+    stream = begin()
+    settle()
+    lines = [json.loads(line) for line in run("replay", stream).splitlines()]
+    assert [line["type"] for line in lines] == GOOD
+    with pytest.raises(CommandError):
+        run("replay", uuid4())
