@@ -21,6 +21,7 @@ class Peer:
         self.requests: list[bytes] = []
         self.connections = 0
         self.over = threading.Event()
+        self.closed = threading.Semaphore(0)
         threading.Thread(target=self._run, args=(script,), daemon=True).start()
 
     def _run(self, script: tuple[Callable[[socket.socket], None], ...]) -> None:
@@ -30,6 +31,7 @@ class Peer:
                 self.connections += 1
                 with closing(connection):
                     play(connection)
+                self.closed.release()
 
     def read(self, connection: socket.socket) -> bytes:
         """One request with a body of the length it says; empty if the client has gone."""
@@ -94,6 +96,7 @@ def test_head_and_body_go_in_one_piece(peers: list[Peer]) -> None:
 def test_a_connection_that_was_closed_meanwhile_is_not_used(peers: list[Peer]) -> None:
     peer = serving(peers, OK, None, OK)
     assert post(peer).status == 200
+    assert peer.closed.acquire(timeout=5)
     assert post(peer).status == 200
     assert peer.connections == 2
 
