@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sagas.definition import SagaDefinition
 from sagas.draft import with_step
-from sagas.state import ACTIVE, MAX_RINGS, Decision, Entry, SagaState, Status, StepStatus
+from sagas.state import ACTIVE, MAX_RINGS, Decision, Entry, SagaState, Status, StepStatus, replace
 
 LOCK_POLL = timedelta(seconds=30)
 

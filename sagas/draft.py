@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from sagas.state import (
     Status,
     StepState,
     StepStatus,
+    replace,
 )
 
 

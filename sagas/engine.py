@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.db import IntegrityError, OperationalError, connection
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
@@ -227,9 +229,10 @@ _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _dumps(value: Any) -> str:
-    text = json.dumps(value, default=_default, ensure_ascii=False)
-    if not text.isascii():
-        text = text.encode(errors="replace").decode()
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except TypeError:  # a number beyond 64 bits, half of a surrogate pair, a key that is no text
+        text = json.dumps(value, default=_default, ensure_ascii=False).encode(errors="replace").decode()
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
@@ -237,19 +240,24 @@ def _json(value: Any) -> str | None:
     return None if value is None else _dumps(value)
 
 
+_step_values = attrgetter(*STEP_FIELDS)
+_entry_values = attrgetter(*Entry.__slots__)
+
+
 def _steps_param(steps: Sequence[StepState]) -> str:
-    return _dumps([{n: getattr(step, n) for n in STEP_FIELDS} for step in steps])
+    return _dumps([dict(zip(STEP_FIELDS, _step_values(step), strict=True)) for step in steps])
 
 
 def _audit_param(entries: Sequence[Entry]) -> str:
-    return _dumps([{n: getattr(e, n) for n in Entry.__slots__} for e in entries])
+    return _dumps([dict(zip(Entry.__slots__, _entry_values(entry), strict=True)) for entry in entries])
 
 
 def _time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
 
-_STEP_TIMES = frozenset(name for name, kind in STEP_TYPES.items() if kind == "timestamptz")
+_STEP_TIMES = tuple(i for i, name in enumerate(STEP_FIELDS) if STEP_TYPES.get(name) == "timestamptz")
+_STATUS, _EFFECT = STEP_FIELDS.index("status"), STEP_FIELDS.index("effect")
 _SAGA_TIMES = frozenset(
     {"paused_at", "created_at", "started_at", "finished_at", "deadline_at", "waiting_since"}
 )
@@ -258,11 +266,11 @@ _SAGA_TIMES = frozenset(
 def _state(saga: str, steps: str) -> SagaState:
     rows = []
     for values in json.loads(steps):
-        row: dict[str, Any] = dict(zip(STEP_FIELDS, values, strict=True))
-        for name in _STEP_TIMES:
-            row[name] = _time(row[name])
-        row["status"], row["effect"] = StepStatus(row["status"]), Effect(row["effect"])
-        rows.append(StepState(**row))
+        for index in _STEP_TIMES:
+            if values[index] is not None:
+                values[index] = datetime.fromisoformat(values[index])
+        values[_STATUS], values[_EFFECT] = StepStatus(values[_STATUS]), Effect(values[_EFFECT])
+        rows.append(StepState(*values))
     known: dict[str, Any] = dict(zip(SAGA_FIELDS, json.loads(saga), strict=True))
     for name in _SAGA_TIMES:
         known[name] = _time(known[name])

@@ -6,10 +6,12 @@ Pure; nothing here knows Django. `transitions.py` decides with these, `engine.py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from operator import attrgetter
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sagas.errors import SagaError
@@ -84,6 +86,29 @@ class IllegalTransition(SagaError):
 
 
 # --- State ------------------------------------------------------------------------------------------
+
+
+S = TypeVar("S")
+
+
+@cache
+def _slots(kind: type) -> tuple[attrgetter[tuple[Any, ...]], tuple[Any, ...], Mapping[str, Any]]:
+    """How to read all fields of a frozen dataclass with slots, and how to set each."""
+    names = [item.name for item in fields(kind)]
+    setters = {name: getattr(kind, name).__set__ for name in names}
+    return attrgetter(*names), tuple(setters.values()), setters
+
+
+def replace(value: S, /, **changes: Any) -> S:
+    """`dataclasses.replace` for a frozen class with slots, at half its price: it runs 50 times a saga."""
+    kind: type = type(value)
+    read, setters, by_name = _slots(kind)
+    copy: S = object.__new__(kind)
+    for put, item in zip(setters, read(value), strict=True):
+        put(copy, item)
+    for name, item in changes.items():
+        by_name[name](copy, item)
+    return copy
 
 
 @dataclass(frozen=True, slots=True)
