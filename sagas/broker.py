@@ -1,19 +1,27 @@
-"""Redis as a broker that may go away at any moment: Celery's transport, mended.
+"""Redis as a broker that may go away, or hold rubbish, at any moment: Celery's transport, mended.
 
 A channel of kombu 5.7 whose connection is gone fails with an AttributeError when it is asked to give
 back or acknowledge a message. Celery takes that for a bug and ends the worker, which then waits for
 steps that are long done: a restart of Redis under load leaves a worker alive but deaf. Here it fails
 as what it is, a lost connection, which Celery knows how to live through. What could not be given back
 is given back by Redis after the visibility timeout, or rung for by the recovery scan.
+
+A message that is none ends a worker too, and is given back to end the next one. Here it is dropped.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 from contextlib import suppress
+from queue import Empty
 from typing import Any
 
+import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ConnectionError as ConnectionLost
+
+log = structlog.get_logger(__name__)
 
 
 class QoS(redis.QoS):
@@ -28,7 +36,7 @@ class QoS(redis.QoS):
 
 
 class Channel(redis.Channel):
-    """Closed with its connection."""
+    """Closed with its connection; reads on behind what is no message."""
 
     QoS = QoS
 
@@ -37,11 +45,37 @@ class Channel(redis.Channel):
             raise ConnectionLost("the connection of this channel is closed")
         return super()._connparams(*args, **kwargs)  # type: ignore[misc]  # the stubs leave it out
 
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs leave it out
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            log.error("message dropped: it is not JSON", error=str(error))
+            raise Empty from None
+
 
 class Transport(redis.Transport):
     """What `redis://` means after `outlive_redis`."""
 
     Channel = Channel
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        if deliverable(message):
+            super()._deliver(message, queue)
+        else:
+            log.error("message dropped: Celery could not read it", queue=queue, message=repr(message)[:500])
+
+
+def deliverable(message: Any) -> bool:
+    """Whether Celery can take a message, if only to refuse it: it must not fail at reading it."""
+    try:
+        properties, headers = message["properties"], message["headers"]
+        complete = bool({"delivery_tag", "delivery_info"} <= properties.keys())
+        if not complete or "task" not in headers or message["content-type"] != "application/json":
+            return complete  # an event, remote control, or a form that Celery does not accept
+        arguments, named, embedded = json.loads(base64.b64decode(message["body"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return isinstance(arguments, list) and isinstance(named, dict) and isinstance(embedded, dict)
 
 
 def outlive_redis() -> None:

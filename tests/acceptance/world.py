@@ -112,11 +112,19 @@ class World:
         participants = f"http://127.0.0.1:{self.config.ports['PORT_PARTICIPANTS']}"
         return Client(self.config.api_url, participants, self.secrets["operator"], self.secrets["credential"])
 
-    def start(self) -> None:
-        """Start servers, databases and processes; return when all is healthy."""
+    def start_servers(self) -> None:
+        """Start PostgreSQL and Redis."""
         self.postgres.start()
         self.redis.start()
         self._create_role()
+
+    def stop_servers(self) -> None:
+        """Stop both, if they run."""
+        self.redis.stop()
+        self.postgres.stop()
+
+    def start(self) -> None:
+        """Make the databases, start the processes; return when all is healthy."""
         made = subprocess.run(
             [sys.executable, "-m", "stack.prepare"],
             cwd=ROOT,
@@ -139,8 +147,6 @@ class World:
             process.ask_to_end()
         for process in self.everything:
             process.stop()
-        self.redis.stop()
-        self.postgres.stop()
 
     def mend(self) -> None:
         """Bring back what a test has taken away."""
@@ -314,8 +320,10 @@ def whole_world(folder: Path) -> Iterator[World]:
     with ExitStack() as stack:
         folder.chmod(0o711)  # nobody has to pass, where PostgreSQL runs as nobody
         world = World(folder)
-        stack.callback(world.stop)
-        world.start()
+        stack.callback(world.stop_servers)
+        world.start_servers()
         pids = [pid for pid in (world.postgres.pid, world.redis.pid) if pid is not None]
         stack.enter_context(guarded(folder / "postgres", pids))  # the logs stay, to be read
+        stack.callback(world.stop)
+        world.start()
         yield world

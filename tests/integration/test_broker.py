@@ -1,5 +1,6 @@
 """A channel whose connection is gone behaves as one that has lost it, not as a bug."""
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -8,7 +9,7 @@ import pytest
 from kombu import Connection, Message
 from redis.exceptions import ConnectionError as ConnectionLost
 
-from sagas.broker import Channel
+from sagas.broker import Channel, deliverable
 from stack.servers import ServerUrls
 
 TRANSPORT = "sagas.broker:Transport"
@@ -48,3 +49,39 @@ def test_what_cannot_be_given_back_is_left_to_the_visibility_timeout(unacknowled
     qos = channel_of(unacknowledged).qos
     qos.restore_unacked()
     assert not qos._delivered
+
+
+GOOD = {
+    "body": base64.b64encode(b'[["an id"], {}, {}]').decode(),
+    "content-type": "application/json",
+    "headers": {"task": "sagas.step"},
+    "properties": {"delivery_tag": "1", "delivery_info": {}},
+}
+
+
+def test_a_task_is_delivered() -> None:
+    assert deliverable(GOOD)
+
+
+def test_what_is_no_task_is_left_to_celery() -> None:
+    assert deliverable({**GOOD, "headers": {}, "body": "e30="})
+    assert deliverable({**GOOD, "content-type": "application/x-python-serialize", "body": "gAROLg=="})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        [],
+        "a word",
+        {**GOOD, "properties": {}},
+        {**GOOD, "headers": None},
+        {**GOOD, "body": None},
+        {**GOOD, "body": "no base64"},
+        {**GOOD, "body": base64.b64encode(b'{"half": ').decode()},
+        {**GOOD, "body": base64.b64encode(b'"a word"').decode()},
+        {**GOOD, "body": base64.b64encode(b"[{}, [], {}]").decode()},
+    ],
+)
+def test_what_would_end_a_worker_is_dropped(message: object) -> None:
+    assert not deliverable(message)

@@ -36,7 +36,7 @@ def reach(folder: Path, point: str, saga_id: object, epoch: int, position: int) 
     try:
         victim = request.read_text()
         request.unlink()
-    except FileNotFoundError:
+    except OSError:  # none, or that is no name of a file
         return
     if victim == "worker":
         os.killpg(os.getpgid(0), signal.SIGKILL)
@@ -80,6 +80,6 @@ def install() -> None:
 
     @task_postrun.connect(weak=False)
     def ended(task: Any, args: Any, **_: Any) -> None:
-        if task.name in (dispatch.STEP_TASK, dispatch.COMPENSATE_TASK):
+        if task.name in (dispatch.STEP_TASK, dispatch.COMPENSATE_TASK) and len(args) == 5:
             saga_id, position, epoch, *_rest = args
             at("before_acknowledge", saga_id, epoch, position)
