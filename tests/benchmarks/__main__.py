@@ -92,9 +92,7 @@ def measured(on: Stage, options: argparse.Namespace) -> str:
 
     sizes = Sizes(options.rounds, options.burst, options.lone, options.open_loop)
     url = on.environment["DATABASE_URL"]
-    # What the driver looks up on its own behalf goes by index, though the tables have no statistics yet.
-    database = psycopg.connect(url, autocommit=True, options="-c enable_seqscan=off")
-    with database, worker(on, answers) as working:
+    with psycopg.connect(url, autocommit=True) as database, worker(on, answers) as working:
         machine = report.machine(database, on.environment["REDIS_URL"], sizes, durable=options.durable)
         say("; ".join(facts(machine)))
         contenders: list[Runner] = [BareChain(on.peer_port), Chain(database), Inline(database)]
