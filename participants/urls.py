@@ -9,9 +9,9 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import path
 
-from participants.contract import views
-from participants.contract.outcomes import error
-from participants.contract.registry import by_operation, served
+from participants.contract import desk, openapi, views
+from participants.contract.outcomes import Answer, encode, error
+from participants.contract.registry import by_operation, offers_of, served
 from participants.contract.service import Service
 
 
@@ -31,6 +31,21 @@ def operation(request: HttpRequest, name: str, participant: str = "", argument: 
 def status(request: HttpRequest, key: str, participant: str = "") -> HttpResponseBase:
     """`/saga/operations/<key>`."""
     return views.serve_status(request, chosen(participant), key)
+
+
+def offer(request: HttpRequest, participant: str, path: str) -> HttpResponseBase:
+    """`/<participant>/api/<path>`."""
+    if not chosen(participant):
+        return views.rendered(desk.NOTHING_HERE)
+    return desk.serve_offer(request, offers_of(participant), path)
+
+
+def documentation(request: HttpRequest, participant: str = "") -> HttpResponseBase:
+    """`/openapi.json`."""
+    if not chosen(participant):
+        return views.rendered(desk.NOTHING_HERE)
+    document = openapi.document(chosen(participant), beside=offers_of, alone=bool(participant))
+    return views.rendered(Answer(HTTPStatus.OK, encode(document)))
 
 
 def faults(request: HttpRequest, participant: str = "") -> HttpResponseBase:
@@ -57,13 +72,17 @@ handler404 = not_found
 handler500 = failed
 
 urlpatterns = [
-    path(f"{prefix}{pattern}", view)
-    for prefix in ("", "<str:participant>/")
-    for pattern, view in (
-        ("saga/operations/<path:key>", status),
-        ("saga/<str:name>", operation),
-        ("saga/<str:name>/<str:argument>", operation),
-        ("faults", faults),
-        ("health", health),
-    )
+    path("<str:participant>/api/<path:path>", offer),
+    *(
+        path(f"{prefix}{pattern}", view)
+        for prefix in ("", "<str:participant>/")
+        for pattern, view in (
+            ("saga/operations/<path:key>", status),
+            ("saga/<str:name>", operation),
+            ("saga/<str:name>/<str:argument>", operation),
+            ("faults", faults),
+            ("health", health),
+            ("openapi.json", documentation),
+        )
+    ),
 ]

@@ -1,5 +1,6 @@
 """Typed request data: the base model and the field types that participants share."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated
 
@@ -38,7 +39,7 @@ Items = Annotated[list[Item], Field(min_length=1, max_length=200)]
 PricedItems = Annotated[list[PricedItem], Field(min_length=1, max_length=200)]
 
 
-def quantities(items: list[Item] | list[PricedItem]) -> dict[int, int]:
+def quantities(items: Sequence[Item]) -> dict[int, int]:
     """Total quantity per product, in ascending order of product: the order in which rows are locked."""
     totals: dict[int, int] = {}
     for item in sorted(items, key=lambda item: item.product_id):

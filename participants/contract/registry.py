@@ -2,11 +2,13 @@
 
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from participants.contract.configuration import served_names
+from participants.contract.offers import Offers
 from participants.contract.service import Service
 
 
@@ -25,6 +27,18 @@ def service_named(name: str) -> Service:
     if not isinstance(service, Service) or service.name != name:
         raise ImproperlyConfigured(f"participants.{name}.operations must hold service = Service({name!r}).")
     return service
+
+
+@cache
+def offers_of(name: str) -> Offers:
+    """What `participants.<name>.offers` declares as `offers`; nothing if there is no such module."""
+    module = f"participants.{name}.offers"
+    if find_spec(module) is None:
+        return Offers(name)
+    offers = import_module(module).offers
+    if not isinstance(offers, Offers) or offers.name != name:
+        raise ImproperlyConfigured(f"{module} must hold offers = Offers({name!r}).")
+    return offers
 
 
 @cache

@@ -46,12 +46,16 @@ class ReplenishmentRequest(models.Model):
     saga_id = models.CharField(max_length=64, default="")
     created_at = models.DateTimeField(db_default=Now())
     decided_at = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField(null=True, help_text="when a saga took on its delivery")
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
                 condition=(Q(status="REJECTED") & ~Q(reason="")) | (~Q(status="REJECTED") & Q(reason="")),
                 name="supply_chain_rejection_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(claimed_at=None) | Q(status="APPROVED"), name="supply_chain_claimed_is_approved"
             ),
         ]
 

@@ -41,29 +41,39 @@ class TakeFromCentral(Body):
 
 @service.action("approve-request")
 def approve_request(body: ApproveRequest, call: Call) -> Outcome:
-    """Decide a request; one that is rejected stays on record with its reason."""
+    """Decide a request and take on its delivery; one that is rejected stays on record with its reason.
+
+    What a person has approved is not decided again, and can be taken on once.
+    """
     request = raised(body, call)
-    if request.status != Status.REQUESTED:
+    before = request.status == Status.APPROVED and request.claimed_at is None
+    if request.status != Status.REQUESTED and not before:
         return Refused("request_decided", f"Request {request.pk} is {request.status}.")
     wanted = dict(request.lines.order_by("product_id").values_list("product_id", "quantity"))
-    objection = objection_to(wanted)
-    request.status = Status.REJECTED if objection else Status.APPROVED
-    request.reason = objection
-    request.decided_at = call.now
-    request.save(update_fields=["status", "reason", "decided_at"])
-    if objection:
+    require_same(request, wanted, body)
+    if not before:
+        request.reason = objection_to(wanted)
+        request.status = Status.REJECTED if request.reason else Status.APPROVED
+        request.decided_at = call.now
+    if request.status == Status.APPROVED:
+        request.claimed_at = call.now
+        request.saga_id = call.saga_id
+    request.save(update_fields=["status", "reason", "decided_at", "claimed_at", "saga_id"])
+    if request.reason:
         # Returned and not raised, so that the rejected request is kept.
-        return Refused("request_rejected", objection)
-    return told(request)
+        return Refused("request_rejected", request.reason)
+    return {**told(request), "approved_before": before}
 
 
 @service.compensation("reopen-request", undoes="approve-request")
 def reopen_request(done: Recorded, call: Call) -> Outcome:
-    """Take the approval back; the request can be decided again."""
+    """Take the approval back, unless a person gave it; the request can be taken on again."""
     request = ReplenishmentRequest.objects.select_for_update().get(pk=done["request_id"])
-    request.status = Status.REQUESTED
-    request.decided_at = None
-    request.save(update_fields=["status", "decided_at"])
+    request.claimed_at = None
+    if not done.get("approved_before"):
+        request.status = Status.REQUESTED
+        request.decided_at = None
+    request.save(update_fields=["status", "decided_at", "claimed_at"])
     return told(request)
 
 
@@ -104,6 +114,13 @@ def raised(body: ApproveRequest, call: Call) -> ReplenishmentRequest:
     if request is None:
         raise unprocessable("unknown_request", f"There is no request {body.request_id}.")
     return request
+
+
+def require_same(request: ReplenishmentRequest, wanted: Mapping[int, int], body: ApproveRequest) -> None:
+    """Raises Refused if store or items are given and are not those of the request."""
+    same_store = body.store_id in (None, request.store_id)
+    if not same_store or (body.items and quantities(body.items) != wanted):
+        raise unprocessable("request_differs", f"Request {request.pk} is for another store or other goods.")
 
 
 def new_request(body: ApproveRequest, call: Call) -> ReplenishmentRequest:

@@ -79,6 +79,11 @@ class Transaction(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["customer_id", "id"], name="transactions_of_customer"),
+            models.Index(
+                fields=["created_at", "store_id"],
+                condition=Q(status="CONFIRMED"),
+                name="transactions_done_by_day",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from sagas.definition import Call, SagaDefinition, SagaInput, SagaView, step
-from sagas.retail.inputs import Id, Items
+from sagas.retail.inputs import Id, Items, given
 from sagas.retail.services import catalogue, inventory, orders
 
 
 class CheckoutInput(SagaInput):
-    """A basket as a client sends it: without prices, which are the catalogue's to say."""
+    """A basket as a client sends it: without prices, which are the catalogue's to say.
+
+    It may be made from a cart and a delivery address that the orders keep; the order closes the cart.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -23,6 +26,8 @@ class CheckoutInput(SagaInput):
     client_id: Id
     store_id: Id
     items: Items
+    cart_id: Id | None = None
+    address_id: Id | None = None
 
 
 class CheckoutSaga(SagaDefinition):
@@ -83,6 +88,7 @@ class CheckoutSaga(SagaDefinition):
             amount=priced["total"],
             currency=priced["currency"],
             reservation_id=saga.results.reserve_stock["reservation_id"],
+            **given(cart_id=saga.input.cart_id, address_id=saga.input.address_id),
         )
 
     @create_order.compensation

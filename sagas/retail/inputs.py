@@ -81,6 +81,11 @@ def require_sum(amount: Decimal, items: list[PricedItem]) -> None:
         raise ValueError(f"amount is {amount}, but the items cost {total(items)}")
 
 
+def given(**optional: int | None) -> dict[str, int]:
+    """Those of the optional fields that were given; a call says nothing of the others."""
+    return {name: value for name, value in optional.items() if value is not None}
+
+
 def without_price(items: list[PricedItem]) -> list[dict[str, int]]:
     """The same lines as the inventory wants them."""
     return [{"product_id": item.product_id, "quantity": item.quantity} for item in items]

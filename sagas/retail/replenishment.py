@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import ConfigDict
 
 from sagas.definition import Call, SagaDefinition, SagaInput, SagaView, step
-from sagas.retail.inputs import Id, Items
+from sagas.retail.inputs import Id, Items, given
 from sagas.retail.services import inventory, supply_chain
 
 
 class ReplenishmentInput(SagaInput):
-    """Goods that an employee asks for on behalf of a store."""
+    """Goods that an employee asks for on behalf of a store, now or by a request raised before."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -22,6 +22,7 @@ class ReplenishmentInput(SagaInput):
     store_id: Id
     employee_id: Id
     items: Items
+    request_id: Id | None = None
 
 
 class ReplenishmentSaga(SagaDefinition):
@@ -38,6 +39,7 @@ class ReplenishmentSaga(SagaDefinition):
             store_id=saga.input.store_id,
             employee_id=saga.input.employee_id,
             items=saga.input.items,
+            **given(request_id=saga.input.request_id),
         )
 
     @approve_request.compensation
