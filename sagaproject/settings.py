@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "sagas",
     "sagas.choreography",
     "sagas.retail",
+    "front",
     "participants",
     *(f"participants.{name}" for name in PARTICIPANT_NAMES),
 ]

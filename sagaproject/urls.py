@@ -31,5 +31,6 @@ urlpatterns = [
             "api/commandes/clients/<int:client_id>/order/choreo/": ("ecommerce.order.events", "client_id"),
         }
     ),
+    path("", include("front.urls")),
     re_path(r"^api/", NothingHereView.as_view()),
 ]

@@ -17,7 +17,10 @@ SEE = ("view_saga", "view_sagastep", "view_sagaevent", "view_sagalock", "view_ty
 ROLES: dict[str, tuple[str, ...]] = {
     "viewer": SEE,
     "client": ("start_saga",),
-    "operator": (*SEE, "start_saga", "compensate_saga", "retry_saga", "steer_saga"),
+    "operator": (
+        *(*SEE, "view_webhook", "view_webhookdelivery"),
+        *("start_saga", "compensate_saga", "retry_saga", "steer_saga"),
+    ),
 }
 SEES_THE_ADMIN = ("viewer", "operator")
 REFUSAL = (

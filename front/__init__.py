@@ -1,0 +1,1 @@
+"""A page to try the system by: start a saga, choose what goes wrong, watch it done and undone."""

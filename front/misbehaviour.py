@@ -1,0 +1,124 @@
+"""Has participants misbehave towards one saga, through their own switch (`/faults`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+import urllib3
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from sagas import directory
+from sagas.conf import conf
+from sagas.errors import SagaError
+
+KINDS: Mapping[str, str] = {
+    "refuse": "Refuses, for a business reason",
+    "error_before": "Fails before doing anything (500)",
+    "error_after": "Does it, then answers 500",
+    "reset_before": "Drops the connection before doing anything",
+    "reset_after": "Does it, then drops the connection",
+    "hang_after": "Does it, then answers late (3 s)",
+    "cut": "Does it, then sends half an answer",
+    "unavailable": "Is unavailable for a moment (503)",
+    "too_early": "Says that it is still at it (425)",
+    "unauthorized": "Does not accept our credential (parks the saga)",
+    "not_found": "Does not know the operation (parks the saga)",
+}
+HANGS = 3.0
+AT_ONCE = 8
+http = urllib3.PoolManager(num_pools=16, maxsize=AT_ONCE, retries=False, timeout=3.0)
+
+
+class NotSwitched(SagaError):
+    """A participant could not be told, or has no switch; the message says which."""
+
+
+def known(kind: str) -> str:
+    """Refuse what is none of the kinds."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind; known: {', '.join(KINDS)}")
+    return kind
+
+
+class Fault(BaseModel):
+    """How one step, or the undoing of one, is to go wrong; without `times` it lasts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: Annotated[str, Field(min_length=1, max_length=80)]
+    kind: Annotated[str, AfterValidator(known)]
+    times: Annotated[int, Field(ge=1, le=100)] | None = 1
+
+
+class Wanted(BaseModel):
+    """The faults of one saga."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    saga_id: UUID
+    faults: Annotated[tuple[Fault, ...], Field(min_length=1, max_length=10)]
+
+
+def switch_on(wanted: Wanted) -> None:
+    """Tell every participant, since a step does not say which one it will call; only that one will be hit.
+
+    Raises:
+        NotSwitched: one of them could not be told.
+    """
+    for fault in wanted.faults:
+        body = {
+            "operation": "*",
+            "kind": fault.kind,
+            "times": fault.times,
+            "match": {"saga_id": str(wanted.saga_id), "saga_step": fault.step},
+            "seconds": HANGS if fault.kind == "hang_after" else 1.0,
+            "code": "chosen_fault",
+            "reason": "somebody chose that this should go wrong",
+        }
+        everywhere(partial(ask, method="POST", body=body))
+
+
+def listed() -> list[dict[str, JsonValue]]:
+    """The faults that are on and not used up, each once though every participant has it."""
+    found: dict[str, dict[str, JsonValue]] = {}
+    for of_participant in everywhere(partial(ask, method="GET")):
+        for fault in (one for faults in of_participant.values() for one in faults):
+            if fault["remaining"] is None or fault["remaining"] > 0:
+                shown = {name: fault[name] for name in ("operation", "kind", "remaining", "match")}
+                found.setdefault(repr(sorted(shown["match"].items())) + str(fault["kind"]), shown)
+    return list(found.values())
+
+
+def cleared() -> int:
+    """Switch all off; how many there were."""
+    return sum(int(answer.get("removed", 0)) for answer in everywhere(partial(ask, method="DELETE")))
+
+
+def everywhere(asking: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each participant answers, several asked at once."""
+    with ThreadPoolExecutor(AT_ONCE) as askers:
+        return list(askers.map(asking, conf().participants))
+
+
+def ask(name: str, method: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What one participant answers about its faults.
+
+    Raises:
+        NotSwitched: it did not answer, or said no.
+    """
+    target = conf().participants[name]
+    headers = {"Authorization": f"Bearer {directory.credential(target)}", "Connection": "close"}
+    url = f"{directory.addresses(target)[0]}/faults"
+    try:
+        answer = http.request(method, url, headers=headers, json=body, redirect=False)
+        document = answer.json()
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        raise NotSwitched(f"{name} did not answer: {error}") from None
+    if answer.status not in (200, 201):
+        raise NotSwitched(f"{name} says: {document.get('reason', answer.status)}")
+    data: dict[str, Any] = document["data"]
+    return data
