@@ -28,12 +28,13 @@ def add(row: Model) -> bool:
 
 
 def advance_sequence(model: type[Model]) -> None:
-    """Move the sequence of the primary key past the ids that seeding chose itself."""
+    """Move the sequence of the primary key past the ids that seeding chose itself, and never back."""
     table = model._meta.db_table
     connection = connections[model._meta.app_label]
     name = connection.ops.quote_name(table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT setval(pg_get_serial_sequence(%s::text, 'id'), max(id)) FROM {name}",  # noqa: S608
-            [table],
+            f"SELECT setval(pg_get_serial_sequence(%s::text, 'id'), max(id)) FROM {name} "  # noqa: S608
+            "HAVING max(id) > coalesce(pg_sequence_last_value(pg_get_serial_sequence(%s::text, 'id')), 0)",
+            [table, table],
         )
