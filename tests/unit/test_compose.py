@@ -1,0 +1,36 @@
+"""The compose file runs every participant apart, and tells the orchestrator where."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from sagaproject.settings import PARTICIPANT_NAMES
+
+FILE = Path(__file__).parents[2] / "docker-compose.yml"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    """The services by name."""
+    found: dict[str, Any] = YAML(typ="safe").load(FILE)["services"]
+    return found
+
+
+@pytest.mark.parametrize("participant", PARTICIPANT_NAMES)
+def test_every_participant_has_a_service_that_callers_know(
+    services: dict[str, Any], participant: str
+) -> None:
+    name = participant.replace("_", "-")
+    assert services[name]["environment"]["PARTICIPANTS_SERVED"] == participant
+    assert "/health" in str(services[name]["healthcheck"]["test"])
+    for caller in ("api", "worker", "maintenance"):
+        url = services[caller]["environment"][f"PARTICIPANT_{participant.upper()}_URL"]
+        assert url == f"http://{name}:8001/{participant}"
+        assert services[caller]["depends_on"][name] == {"condition": "service_healthy"}
+
+
+def test_every_service_waits_for_services_that_exist(services: dict[str, Any]) -> None:
+    for service in services.values():
+        assert services.keys() >= dict(service.get("depends_on", {})).keys()
