@@ -9,7 +9,7 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import path
 
-from participants.contract import desk, openapi, views
+from participants.contract import backoffice, desk, openapi, views
 from participants.contract.outcomes import Answer, encode, error
 from participants.contract.registry import by_operation, offers_of, served
 from participants.contract.service import Service
@@ -72,6 +72,7 @@ handler404 = not_found
 handler500 = failed
 
 urlpatterns = [
+    path("admin/", backoffice.site.urls),
     path("<str:participant>/api/<path:path>", offer),
     *(
         path(f"{prefix}{pattern}", view)

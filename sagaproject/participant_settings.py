@@ -1,4 +1,4 @@
-"""Settings of the participant processes: only the participants, no middleware, kept connections."""
+"""Settings of the participant processes: only the participants and their admin, kept connections."""
 
 from copy import deepcopy
 from typing import Any
@@ -12,9 +12,23 @@ DEBUG = False
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "participants.urls"
 WSGI_APPLICATION = "sagaproject.participant_wsgi.application"
-# Callers are services with a credential: no session, no cookie, hence nothing to forge.
-MIDDLEWARE = []
-INSTALLED_APPS = ["participants", *(f"participants.{name}" for name in project.PARTICIPANT_NAMES)]
+# Callers are services with a credential: no session, no cookie, hence nothing to forge. Only the
+# admin has more around it, which the checks of its settings do not see.
+MIDDLEWARE = ["participants.contract.backoffice.middleware"]
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
+# A browser keeps one set of cookies for all ports of a host, and the orchestrator's admin has its own.
+SESSION_COOKIE_NAME = "participants_session"
+CSRF_COOKIE_NAME = "participants_csrf"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "participants",
+    *(f"participants.{name}" for name in project.PARTICIPANT_NAMES),
+]
 APPEND_SLASH = False
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logs.configuration(project.env.str("LOG_FORMAT", "console"), project.env.str("LOG_LEVEL", "INFO"))
@@ -34,3 +48,8 @@ def kept_open(config: dict[str, Any]) -> dict[str, Any]:
 
 
 DATABASES = {alias: kept_open(dict(config)) for alias, config in project.DATABASES.items()}
+# Users and sessions of the admin; the orchestrator's database is none of the participants' business.
+BACKOFFICE = project.env.str(
+    "BACKOFFICE_DATABASE_URL", project.sibling_database(project.DATABASE_URL, "backoffice")
+)
+DATABASES["default"] = {**kept_open(project.database(BACKOFFICE)), "CONN_HEALTH_CHECKS": True}

@@ -4,6 +4,7 @@ Each line it prints is one thing done. Harmless to repeat.
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,29 +12,57 @@ from typing import Any
 import django
 import psycopg
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.management import call_command, get_commands
 from django.db.utils import OperationalError
 from psycopg import sql
 
 SEEDS = ("seed", "seed_users")
+BACKOFFICE = "--backoffice"
+ADMIN = "admin"
 
 
-def main() -> int:
-    """Runs as a program: 0 when everything is ready, 1 with a line that says why not."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "sagaproject.settings"
+def main(*arguments: str) -> int:
+    """Runs as a program: 0 when everything is ready, 1 with a line that says why not.
+
+    The admin of the participants has other settings, and hence is prepared by a process of its own.
+    """
+    stage = backoffice if BACKOFFICE in arguments else project
+    kind = "participant_settings" if stage is backoffice else "settings"
+    os.environ["DJANGO_SETTINGS_MODULE"] = f"sagaproject.{kind}"
     django.setup()
     try:
-        for alias, database in settings.DATABASES.items():
-            created = create(database)
-            call_command("migrate", database=alias, verbosity=0, interactive=False)
-            say(f"{alias}: {'created and ' if created else ''}migrated")
-        for command in SEEDS:
-            if command in get_commands():
-                call_command(command)
+        stage()
     except (psycopg.Error, OperationalError) as error:
         say(f"The database refused: {' '.join(str(error).split())}")
         return 1
-    return 0
+    if stage is backoffice:
+        return 0
+    return subprocess.run([sys.executable, "-u", "-m", "stack.prepare", BACKOFFICE], check=False).returncode
+
+
+def project() -> None:
+    """The databases of the orchestrator and of the participants, with what a demo needs."""
+    for alias in settings.DATABASES:
+        migrate(alias, alias)
+    for command in SEEDS:
+        if command in get_commands():
+            call_command(command)
+
+
+def backoffice() -> None:
+    """The database of the participants' admin; where a demo is asked for, with its user."""
+    migrate("default", "backoffice")
+    users = get_user_model().objects
+    if os.environ.get("SEED_DEMO_USERS") == "1" and not users.filter(username=ADMIN).exists():
+        users.create_superuser(ADMIN, password=ADMIN)
+
+
+def migrate(alias: str, name: str) -> None:
+    """Creates the alias's database if need be, and brings its tables up to date."""
+    created = create(settings.DATABASES[alias])
+    call_command("migrate", database=alias, verbosity=0, interactive=False)
+    say(f"{name}: {'created and ' if created else ''}migrated")
 
 
 def say(text: str) -> None:
@@ -63,4 +92,4 @@ def create(database: Mapping[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

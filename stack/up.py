@@ -208,6 +208,7 @@ def where_to_look(config: Config, environment: Mapping[str, str]) -> None:
     places = {
         "API docs": f"{config.api_url}/api-docs",
         "Admin": f"{config.api_url}/admin/   login admin / admin",
+        "Services": f"http://127.0.0.1:{config.ports['PORT_PARTICIPANTS']}/admin/   login admin / admin",
         "Flower": f"http://127.0.0.1:{config.ports['PORT_FLOWER']}/   login {flower.replace(':', ' / ', 1)}",
         "Metrics": f"{config.api_url}/metrics, workers on ports {config.ports['PORT_WORKER_METRICS']}"
         f" and {config.ports['PORT_MAINTENANCE_METRICS']}",
