@@ -10,6 +10,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
+from participants.inventory.models import Reservation
 from tests.participants import CREDENTIAL, Caller, Said
 
 pytestmark = [
@@ -48,10 +49,9 @@ def test_statements_of_each_operation_of_a_sale(caller: Caller) -> None:
         "reserve": statements("inventory", lambda: caller.post("reserve-stock", BASKET, key=keys[1])),
         "replay": statements("inventory", lambda: caller.post("reserve-stock", BASKET, key=keys[1])),
         "create": statements("transactions", lambda: caller.post("create-transaction", SALE, key=keys[2])),
-        "confirm": statements(
-            "inventory", lambda: caller.post("confirm-stock", {"reservation_id": 1}, key=keys[3])
-        ),
     }
+    confirmed = {"reservation_id": Reservation.objects.get().pk}
+    spent["confirm"] = statements("inventory", lambda: caller.post("confirm-stock", confirmed, key=keys[3]))
     assert spent == {"validate": 4, "reserve": 6, "replay": 2, "create": 6, "confirm": 7}
 
 
