@@ -64,7 +64,7 @@ def no_order(event: Event, reason: str) -> Facts:
 def reserve_stock(event: Event, call: Caller) -> Facts:
     """Promise the stock to this checkout."""
     basket = {"store_id": event.data["store_id"], "items": event.data["items"]}
-    match call(inventory.post("reserve-stock", **basket)):
+    match call(inventory.post("reserve-stock", **basket, hold="order")):
         case Done(result):
             return [Fact("StockReserved", {**basket, "reservation_id": result["reservation_id"]})]
         case Refused(code, reason):

@@ -60,7 +60,7 @@ def no_payment(event: Event, reason: str) -> Facts:
 def reserve(event: Event, call: Caller) -> Facts:
     """Promise the stock to this order."""
     wanted = {name: event.data[name] for name in ("store_id", "items")}
-    match call(inventory.post("reserve-stock", **wanted)):
+    match call(inventory.post("reserve-stock", **wanted, hold="order")):
         case Done(result):
             kept = {name: event.data[name] for name in ("amount", "currency")}
             told = {**wanted, **kept, "reservation_id": result["reservation_id"]}
