@@ -50,8 +50,9 @@ format: env-dev ## Format the code and mend what ruff can mend
 	@.venv/bin/ruff check --fix .
 
 .PHONY: bench
-bench: env-dev ## Measure the engine against a bare Celery chain
+bench: env-dev ## Measure the engine against a bare Celery chain, and the choreography against its targets
 	@$(PY) -m tests.benchmarks $(ARGS)
+	@$(if $(ARGS),,$(PY) -m tests.benchmarks.choreography)
 
 .PHONY: requirements
 requirements: env-dev ## Compile the pinned requirements from their sources

@@ -105,7 +105,7 @@ def rebuild(name: str, progress: Callable[[Progress], None] = lambda _: None) ->
 
 
 def _fill(cursor: Any, group: Group, generation: int, progress: Callable[[Progress], None]) -> Progress:
-    days = _days(cursor, group)
+    days = _days(cursor)
     done = Progress(0, len(days), 0)
     for number, since in enumerate(days, 1):
         values = {
@@ -130,12 +130,10 @@ def _fill(cursor: Any, group: Group, generation: int, progress: Callable[[Progre
     return done
 
 
-def _days(cursor: Any, group: Group) -> list[datetime]:
-    """The days (UTC) on which the store may have events of the topic, in order."""
+def _days(cursor: Any) -> list[datetime]:
+    """The days (UTC) from the first event of the store to the last, in order."""
     cursor.execute(
-        "SELECT generate_series(date_trunc('day', min(at), 'UTC'), max(at), '1 day')"
-        " FROM choreography_event WHERE topic = %s",
-        [group.topic.name],
+        "SELECT generate_series(date_trunc('day', min(at), 'UTC'), max(at), '1 day') FROM choreography_event"
     )
     return [row[0] for row in cursor.fetchall()]
 

@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from stack import processes
 from stack.config import PORTS, ROOT, Config
 from stack.guard import guarded
+from stack.health import worker_inspector
 from stack.ports import free_port
 from stack.servers import Postgres, Redis
 from stack.waiting import wait_until
@@ -55,6 +56,9 @@ READ_MODELS = {
     "revenue-by-store-day": "SELECT store_id, day, currency, orders, revenue"
     " FROM choreography_revenuebystoreday ORDER BY 1, 2, 3",
 }
+GOOD = """
+SELECT id::text FROM choreography_stream WHERE succeeded
+ UNION ALL SELECT id::text FROM sagas_saga WHERE status = 'completed'"""
 ORDERS = (
     "SELECT id, saga_id, client_id, reservation_id FROM orders_order WHERE status = 'CREATED' ORDER BY id"
 )
@@ -86,11 +90,13 @@ class Eventful:
         self.consumers = self._running(
             make(self.config, "consumers", "PORT_CONSUMER_METRICS", "consume", "all")
         )
-        # On ports that this world has for others, which it does not run.
+        # On ports that this world has for others; those that a test starts are stopped by it.
         self.more_consumers = self._running(
-            make(self.config, "more-consumers", "PORT_WORKER_METRICS", "consume", "all")
+            make(self.config, "more-consumers", "PORT_FLOWER", "consume", "all")
         )
         self.second_relay = self._running(make(self.config, "second", "PORT_MAINTENANCE_METRICS", "relay"))
+        steps = processes.workers(self.config, worker_inspector(self.redis.url))[0]
+        self.worker = self._running(steps)
         self.http = urllib3.PoolManager(retries=False, maxsize=8, timeout=PATIENCE)
 
     @property
@@ -120,7 +126,7 @@ class Eventful:
 
     def stop(self) -> None:
         """Stop what still runs."""
-        running = (*self.everything, self.second_relay)
+        running = (*self.everything, self.second_relay, self.worker)
         for process in running:
             process.ask_to_end()
         for process in running:
@@ -238,9 +244,7 @@ class Eventful:
         self.wait_quiet()
         for what, query in WRONG_EVENTS.items():
             assert not self.rows("default", query), what
-        succeeded = self.rows(
-            "default", "SELECT id::text FROM choreography_stream WHERE succeeded ORDER BY 1"
-        )
+        succeeded = self.rows("default", GOOD)
         expected = sorted(row["id"] for row in succeeded)
         orders, held = self.rows("orders", ORDERS), self.rows("inventory", RESERVATIONS)
         assert sorted(row["saga_id"] for row in orders) == expected

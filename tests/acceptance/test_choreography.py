@@ -3,6 +3,7 @@
 After every test: every checkout has ended, stock and orders add up, read models equal their rebuild.
 """
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -147,3 +148,32 @@ def test_an_order_that_hangs_gives_its_stock_back_soon(world: Eventful) -> None:
     assert "choreo-order" in world.events("dead-letters", "list")
     world.participants_send("DELETE")
     world.events("dead-letters", "redrive", "--all")
+
+
+def test_both_patterns_side_by_side(world: Eventful) -> None:
+    output = world.folder / "compared.json"
+    world.worker.restart()
+    try:
+        words = ("--users", "5", "--checkouts", "20", "--rate", "0", "--failing", "20")
+        table = world.run("manage.py", "compare", *words, "--output", str(output))
+    finally:
+        world.worker.stop()
+    found = json.loads(output.read_text())
+    for pattern in ("orchestrated", "choreographed"):
+        assert pattern in table
+        assert (found[pattern]["ended"], found[pattern]["compensations"]) == (20, 4)
+        assert found[pattern]["success rate %"] == 80
+        assert 0 < found[pattern]["stock released, slowest s"] < 5
+
+
+@pytest.mark.parametrize("process", ["relay", "consumers"])
+def test_processes_tell_their_metrics(world: Eventful, process: str) -> None:
+    world.statuses([world.checkout()])
+    port = {"relay": "PORT_RELAY_METRICS", "consumers": "PORT_CONSUMER_METRICS"}[process]
+    text = world.http.request("GET", f"http://127.0.0.1:{world.config.ports[port]}/metrics").data.decode()
+    expected = {
+        "relay": ["events_published_total{", "event_outbox_waiting ", "event_consumer_lag{"],
+        "consumers": ["events_consumed_total{", "event_latency_seconds_bucket{"],
+    }
+    for name in expected[process]:
+        assert name in text

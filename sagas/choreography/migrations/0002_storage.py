@@ -28,6 +28,7 @@ CREATE TABLE choreography_event (
 ALTER SEQUENCE choreography_event_position OWNED BY choreography_event.position;
 CREATE INDEX choreography_event_of_stream ON choreography_event (stream, version);
 CREATE INDEX choreography_event_of_type ON choreography_event (topic, type, position);
+CREATE INDEX choreography_event_at ON choreography_event (at);
 
 CREATE TABLE choreography_inbox (
     at timestamptz NOT NULL,
