@@ -168,6 +168,7 @@ SAGAS = {
         name: {
             "url": env.str(f"PARTICIPANT_{name.upper()}_URL", f"http://127.0.0.1:{PARTICIPANTS_PORT}/{name}"),
             "credential": env.str(f"PARTICIPANT_{name.upper()}_CREDENTIAL", PARTICIPANT_CREDENTIAL),
+            "credential_file": env.str(f"PARTICIPANT_{name.upper()}_CREDENTIAL_FILE", ""),
         }
         for name in PARTICIPANT_NAMES
     },

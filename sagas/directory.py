@@ -48,6 +48,8 @@ def reachable(url: str) -> None:
 def credential(target: Mapping[str, Any]) -> str:
     """What to show this participant; a `credential_file` is read again whenever it has changed.
 
+    Its first line counts: a participant that is rotating accepts all lines of the same file.
+
     Raises:
         ImproperlyConfigured: the file cannot be read.
     """
@@ -58,7 +60,8 @@ def credential(target: Mapping[str, Any]) -> str:
         changed = Path(path).stat().st_mtime_ns
         known = _credentials.get(path)
         if known is None or known[0] != changed:
-            known = _credentials[path] = (changed, Path(path).read_text().strip())
+            first = (Path(path).read_text().split() or [""])[0]
+            known = _credentials[path] = (changed, first)
     except OSError as error:
         raise ImproperlyConfigured(f"the credential file {path} cannot be read: {error}") from error
     return known[1]

@@ -76,6 +76,6 @@ def test_a_credential_file_is_read_again_when_it_changes(
     with pytest.raises(ImproperlyConfigured, match="cannot be read"):
         directory.credential(target)
     for number, secret in enumerate(("one", "two")):
-        path.write_text(f"{secret}\n")
+        path.write_text(f"{secret}\nolder\n")
         os.utime(path, ns=(number, number))
         assert call(monkeypatch, target) == Done({"shown": f"Bearer {secret}"})
