@@ -6,6 +6,7 @@ for a small call. No redirects, no proxies, no decoding, no repeats.
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import socket
@@ -137,6 +138,13 @@ class _Idle:
         """Have it used again."""
         self._kept[origin].append(connection)
 
+    def close(self) -> None:
+        """End them all, in order: at the end of the process an interpreter complains of open ones."""
+        if self._pid == os.getpid():
+            for kept in self._kept.values():
+                while kept:
+                    kept.pop().close()
+
 
 def _readable(sock: socket.socket) -> bool:
     """Nothing is expected on an idle connection: what can be read there is its end."""
@@ -211,6 +219,7 @@ class _Watchdog:
 
 
 _idle = _Idle()
+atexit.register(_idle.close)
 _watchdog = _Watchdog()
 
 
