@@ -30,7 +30,7 @@ KINDS: Mapping[str, str] = {
 }
 HANGS = 3.0
 AT_ONCE = 8
-http = urllib3.PoolManager(num_pools=16, maxsize=AT_ONCE, retries=False, timeout=3.0)
+PATIENCE = 3.0
 
 
 class NotSwitched(SagaError):
@@ -111,11 +111,12 @@ def ask(name: str, method: str, body: Mapping[str, Any] | None = None) -> dict[s
         NotSwitched: it did not answer, or said no.
     """
     target = conf().participants[name]
-    headers = {"Authorization": f"Bearer {directory.credential(target)}", "Connection": "close"}
+    headers = {"Authorization": f"Bearer {directory.credential(target)}"}
     url = f"{directory.addresses(target)[0]}/faults"
     try:
-        answer = http.request(method, url, headers=headers, json=body, redirect=False)
-        document = answer.json()
+        with urllib3.PoolManager(retries=False, timeout=PATIENCE) as http:
+            answer = http.request(method, url, headers=headers, json=body, redirect=False)
+            document = answer.json()
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         raise NotSwitched(f"{name} did not answer: {error}") from None
     if answer.status not in (200, 201):

@@ -13,7 +13,8 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -70,6 +71,12 @@ def index(request: HttpRequest) -> HttpResponseBase:
         "choreography": apps.is_installed("sagas.choreography"),
     }
     return guarded(render(request, "front/index.html", {"told": told, "sees_admin": sees_admin}))
+
+
+@require_safe
+def icon(request: HttpRequest) -> HttpResponse:
+    """Where browsers look for the icon of pages that name none, such as the admin's."""
+    return redirect(static("front/icon.svg"), permanent=True)
 
 
 @require_http_methods(["GET", "POST", "DELETE"])

@@ -72,6 +72,7 @@ def test_the_page_runs_its_own_scripts_and_no_other() -> None:
     assert b"style=" not in answer.content
     for name in ("app.js", "api.js", "faults.js", "form.js", "watch.js", "front.css", "icon.svg"):
         assert finders.find(f"front/{name}")
+    assert Client().get("/favicon.ico").headers["Location"].endswith("front/icon.svg")
 
 
 def test_the_page_offers_what_the_user_may_do() -> None:
