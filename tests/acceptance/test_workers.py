@@ -1,6 +1,5 @@
 """What workers do beside the steps: metrics, scans at their start, connections, logs."""
 
-import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.waiting import wait_until
@@ -10,7 +9,7 @@ from tests.acceptance.world import PATIENCE, Fault, World
 def scraped(world: World, port: str = "PORT_WORKER_METRICS") -> dict[str, float]:
     """The samples of a worker's metrics, by name and labels."""
     url = f"http://127.0.0.1:{world.config.ports[port]}/metrics"
-    text = urllib3.request("GET", url, timeout=5, retries=False).data.decode()
+    text = world.operator.http.request("GET", url, timeout=5).data.decode()
     return {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
         for family in text_string_to_metric_families(text)

@@ -143,13 +143,16 @@ class World:
 
     def stop(self) -> None:
         """Stop what still runs."""
+        self.operator.http.clear()
         for process in self.everything:
             process.ask_to_end()
         for process in self.everything:
             process.stop()
 
     def mend(self) -> None:
-        """Bring back what a test has taken away."""
+        """Bring back what a test has taken away; forget what it asked for."""
+        for request in self.crashes.iterdir():
+            request.unlink(missing_ok=True)
         if not self.postgres.running():
             self.postgres.start()
         if not self.redis.answers():

@@ -49,8 +49,8 @@ def test_metrics_are_served_where_asked_for(folder: Path, settings: Settings) ->
     server = lifecycle.serve_metrics()
     assert server is not None
     try:
-        answer = urllib3.request("GET", f"http://127.0.0.1:{port}/metrics", timeout=5, retries=False)
-        assert answer.status == 200
+        with urllib3.PoolManager(retries=False) as http:
+            assert http.request("GET", f"http://127.0.0.1:{port}/metrics", timeout=5).status == 200
     finally:
         server.shutdown()
         server.server_close()
