@@ -206,6 +206,7 @@ def where_to_look(config: Config, environment: Mapping[str, str]) -> None:
     token = environment[demo.CALLER]
     flower = environment.get("FLOWER_BASIC_AUTH") or "admin:admin"
     places = {
+        "Front end": f"{config.api_url}/   login operator / operator",
         "API docs": f"{config.api_url}/api-docs",
         "Admin": f"{config.api_url}/admin/   login admin / admin",
         "Services": f"http://127.0.0.1:{config.ports['PORT_PARTICIPANTS']}/admin/   login admin / admin",
@@ -216,6 +217,6 @@ def where_to_look(config: Config, environment: Mapping[str, str]) -> None:
         "Try": f"curl -H 'Authorization: Token {token}' {config.api_url}/api/v1/sagas",
     }
     for name, place in places.items():
-        console.print(f"[bold]{name:<9}[/] {place}", soft_wrap=True)
+        console.print(f"[bold]{name:<10}[/] {place}", soft_wrap=True)
     end = "`make down` stops it" if DETACHED in os.environ else "Ctrl-C stops it"
     note(f"\nUp. {end}; `make demo` sells again; the data stays until `make clean`.\n")
