@@ -204,7 +204,10 @@ STATE = ("Saga", "SagaStep", "SagaEvent", "SagaLock", "TypePause", "Heartbeat")
 WRITES = frozenset(
     {"save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create", "update_or_create"}
 )
-RAW = re.compile(r"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM|TRUNCATE|MERGE\s+INTO)\s+\"?sagas_", re.IGNORECASE)
+TABLES = "|".join(f"sagas_{name.lower()}" for name in STATE)
+RAW = re.compile(
+    rf"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM|TRUNCATE|MERGE\s+INTO)\s+\"?({TABLES})\b", re.IGNORECASE
+)
 MANAGERS = re.compile(rf"\b({'|'.join(STATE)})\b|\bqueryset\b|\bsaga(s)?\b|\.(steps|events)\b")
 
 
