@@ -24,9 +24,12 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--burst", type=int, default=200, help="sagas started at once, per round")
+    parser.add_argument("--burst", type=int, default=300, help="sagas started at once, per round")
     parser.add_argument("--lone", type=int, default=60, help="sagas one at a time, per round")
     parser.add_argument("--open-loop", type=int, default=60, help="sagas at 20 a second, per round")
+    parser.add_argument(
+        "--patience", type=float, default=5.0, help="seconds to wait for an idle machine before each load"
+    )
     parser.add_argument(
         "--durable", action="store_true", help="fsync and append-only file on; else off, as in tests"
     )
@@ -81,8 +84,9 @@ def measured(on: Stage, options: argparse.Namespace) -> str:
     """Run it all; returns the table."""
     from sagaproject.celery import app
     from tests.benchmarks import report
+    from tests.benchmarks.load import Runner
     from tests.benchmarks.measure import Bench, Sizes
-    from tests.benchmarks.runners import BareChain, Chain, Inline, Runner
+    from tests.benchmarks.runners import BareChain, Chain, Inline
     from tests.benchmarks.workload.counting import counters
 
     app.set_default()
@@ -90,7 +94,7 @@ def measured(on: Stage, options: argparse.Namespace) -> str:
     def answers() -> bool:
         return bool(app.control.ping(timeout=0.5))
 
-    sizes = Sizes(options.rounds, options.burst, options.lone, options.open_loop)
+    sizes = Sizes(options.rounds, options.burst, options.lone, options.open_loop, options.patience)
     url = on.environment["DATABASE_URL"]
     with psycopg.connect(url, autocommit=True) as database, worker(on, answers) as working:
         machine = report.machine(database, on.environment["REDIS_URL"], sizes, durable=options.durable)

@@ -1,10 +1,9 @@
 """Three loads and what a client sees of each: all at once, one at a time, at a steady rate."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-
-from tests.benchmarks.runners import Runner
+from typing import ClassVar, Protocol
 
 BURST_POLL = 0.02
 ASKED_AT_ONCE = 10
@@ -12,6 +11,18 @@ LONE_POLL = 0.0005
 OPEN_LOOP_POLL = 0.001
 RATE = 20.0
 LIMIT = 120.0
+
+
+class Runner(Protocol):
+    """One contender."""
+
+    name: ClassVar[str]
+
+    def start(self, refused: bool) -> str:
+        """Start one saga; returns its id. `refused`: at the fourth step."""
+
+    def ended(self, ids: Collection[str]) -> set[str]:
+        """Which of `ids` have ended."""
 
 
 class Stuck(Exception):

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import redis
 
-from tests.benchmarks.measure import CALLS, Found, Samples, Sizes
+from tests.benchmarks.measure import CALLS, QUIET, Found, Round, Sizes
 
 BARE = "bare-celery"
 # (engine, case): what it has to reach of the bare chain's throughput, and of its median alone.
@@ -31,13 +31,15 @@ def percentiles(rounds: Sequence[Sequence[float]]) -> tuple[float, float, float]
 
 def rows(found: Found, machine: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One object per engine and case."""
-    return [row(engine, case, samples, found, machine) for (engine, case), samples in found.items()]
+    return [row(engine, case, found, machine) for engine, case in found]
 
 
-def row(engine: str, case: str, samples: Samples, found: Found, machine: Mapping[str, Any]) -> dict[str, Any]:
+def row(engine: str, case: str, found: Found, machine: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one engine in one case: medians over rounds, percentiles over all sagas."""
-    alone, steady = percentiles(samples.lone_ms), percentiles(samples.open_loop_ms)
-    bursts = samples.bursts
+    used = quiet(found[engine, case])
+    alone = percentiles([one.lone_ms for one in used])
+    steady = percentiles([one.open_loop_ms for one in used])
+    bursts = [one.burst for one in used]
     cpu = {name: round(median(b.cpu_ms[name] for b in bursts), 2) for name in bursts[0].cpu_ms}
     return {
         "engine": engine,
@@ -48,21 +50,27 @@ def row(engine: str, case: str, samples: Samples, found: Found, machine: Mapping
         "cpu_ms_per_saga": {**cpu, "total": round(sum(cpu.values()), 2)},
         "statements_per_step": round(median(b.statements_per_step for b in bursts), 3),
         "statements_to_start": round(median(b.statements_to_start for b in bursts), 3),
-        "connections_opened": sum(b.connections for b in bursts),
+        "connections_opened": sum(one.burst.connections for one in found[engine, case]),
         "calls_per_saga": CALLS[case],
-        "cpu_used_by_others": round(median(b.others for b in bursts), 3),
-        **(ratios(samples, found[BARE, case]) if (BARE, case) in found else {}),
+        "rounds_used": len(used),
+        "cpu_used_by_others": round(median(one.others for one in used), 3),
+        **(ratios(found[engine, case], found[BARE, case]) if (BARE, case) in found else {}),
         "machine": machine,
     }
 
 
-def ratios(samples: Samples, bare: Samples) -> dict[str, Any]:
-    """This engine over the bare chain, round by round: the median ratio and its range."""
-    throughput = [b.sagas_per_s / a.sagas_per_s for a, b in zip(bare.bursts, samples.bursts, strict=True)]
-    alone = [median(b) / median(a) for a, b in zip(bare.lone_ms, samples.lone_ms, strict=True)]
+def quiet(rounds: Sequence[Round]) -> Sequence[Round]:
+    """The rounds in which other processes left the machine alone; all of them if there was none."""
+    return [one for one in rounds if one.others <= QUIET] or rounds
+
+
+def ratios(rounds: Sequence[Round], bare: Sequence[Round]) -> dict[str, Any]:
+    """This engine over the bare chain, round by round where both were quiet: median ratio and range."""
+    pairs = list(zip(bare, rounds, strict=True))
+    used = [pair for pair in pairs if max(one.others for one in pair) <= QUIET] or pairs
     return {
-        "throughput_over_bare": spread(throughput),
-        "p50_over_bare": spread(alone),
+        "throughput_over_bare": spread([b.burst.sagas_per_s / a.burst.sagas_per_s for a, b in used]),
+        "p50_over_bare": spread([median(b.lone_ms) / median(a.lone_ms) for a, b in used]),
     }
 
 
@@ -141,6 +149,12 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"  {one['engine']:<12} {one['case']:<12} {parts}")
     lines += ["", "Over the bare chain, median of the rounds (least to greatest):"]
     lines += [line for one in found if one["engine"] != BARE for line in compared(one)]
+    noisy = max(one["cpu_used_by_others"] for one in found)
+    if noisy > QUIET:
+        lines += [
+            "",
+            f"Other processes used up to {noisy:.0%} of the CPUs meanwhile: measure again when idle.",
+        ]
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 import http.client
 from collections.abc import Collection
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import psycopg
 
@@ -10,18 +10,6 @@ from sagas import dispatch, engine
 from tests.benchmarks.workload.tasks import bare_chain
 
 AMOUNT = 100
-
-
-class Runner(Protocol):
-    """One contender."""
-
-    name: ClassVar[str]
-
-    def start(self, refused: bool) -> str:
-        """Start one saga; returns its id. `refused`: at the fourth step."""
-
-    def ended(self, ids: Collection[str]) -> set[str]:
-        """Which of `ids` have ended."""
 
 
 class BareChain:
