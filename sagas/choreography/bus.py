@@ -209,7 +209,7 @@ class Bus:
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            log.warning("consumer group is gone, made again", consumer=group.name)
+            log.info("consumer group is missing, made", consumer=group.name)
             self.make_groups([group])
             return command()
 

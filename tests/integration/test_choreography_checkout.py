@@ -43,6 +43,22 @@ def test_every_event_carries_the_ids_and_its_cause() -> None:
     assert [one.data["order_id"] for one in events[2:]] == [order.pk, order.pk]
 
 
+def test_what_was_ordered_is_held_for_good() -> None:
+    begin()
+    settle()
+    assert Reservation.objects.get().expires_at is None
+
+
+def test_an_address_is_as_personal_as_the_client() -> None:
+    stream = begin(address_id=7)
+    relay_all()
+    consume("choreo-reservation")
+    assert event(stream, "StockReserved").data["address_id"] == 7
+    assert event(stream, "StockReserved").data["client_id"] == 123
+    stored = execute("SELECT data::text FROM choreography_event")
+    assert not any("address_id" in data for (data,) in stored)
+
+
 def test_stock_that_is_short_leads_to_failure_alone() -> None:
     stream = begin(items=[{"product_id": 456, "quantity": 101}])
     settle()

@@ -13,6 +13,7 @@ from sagas.choreography.events import Event, Fact, following_id, key_of
 from sagas.choreography.topics import Caller, Facts, Topic
 from sagas.retail.checkout import CheckoutInput
 from sagas.retail.choreography.read_models import AUDIT, ORDERS_BY_CLIENT, REVENUE_BY_STORE_DAY
+from sagas.retail.inputs import given
 from sagas.retail.services import catalogue, inventory, notifications, orders
 from sagas.state import Done, Refused
 
@@ -38,7 +39,7 @@ checkout = Topic(
     Input=CheckoutInput,
     id_field="checkout_id",
     client_field="client_id",
-    personal=frozenset({"client_id"}),
+    personal=frozenset({"client_id", "address_id"}),
 )
 
 reservation = checkout.group(RESERVATION)
@@ -86,6 +87,7 @@ def create_order(event: Event, call: Caller) -> Facts:
             amount=priced.result["total"],
             currency=priced.result["currency"],
             reservation_id=event.data["reservation_id"],
+            **kept(event),
         )
     )
     if isinstance(made, Refused):
@@ -127,6 +129,11 @@ def tell_customer(event: Event, call: Caller) -> Facts:
 def order_key(checkout_id: UUID) -> str:
     """The key under which the order of a checkout was, or would have been, created."""
     return key_of(following_id(checkout_id, RESERVATION, "StockReserved"), ORDER)
+
+
+def kept(event: Event) -> dict[str, int]:
+    """The cart and the address that the order is to know, if they were given."""
+    return given(cart_id=event.data.get("cart_id"), address_id=event.data.get("address_id"))
 
 
 def undone(outcome: Done | Refused) -> None:
