@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from tests.acceptance.world import Fault, World
 
 HELD = 3.0
@@ -15,12 +17,13 @@ HELD_BACKWARD = (
     Fault("cancel-transaction", "hang_before", seconds=HELD),
 )
 REFUSED = Fault("confirm-transaction", "refuse", code="closed")
+both_modes = pytest.mark.parametrize("sale_type", ["patient_sale", "patient_sale_inline"])
 
 
-def held_sales(world: World) -> dict[str, str]:
+def held_sales(world: World, sale_type: str) -> dict[str, str]:
     """Four sales, each with a worker child in the midst of a call; and how each shall end."""
-    forward = {world.sale(fault, saga_type="patient_sale"): fault for fault in HELD_FORWARD}
-    backward = {world.sale(REFUSED, fault, saga_type="patient_sale"): fault for fault in HELD_BACKWARD}
+    forward = {world.sale(fault, saga_type=sale_type): fault for fault in HELD_FORWARD}
+    backward = {world.sale(REFUSED, fault, saga_type=sale_type): fault for fault in HELD_BACKWARD}
     for sale, fault in {**forward, **backward}.items():
         world.wait_struck(sale, fault.operation)
     return {**dict.fromkeys(forward, "completed"), **dict.fromkeys(backward, "compensated")}
@@ -32,8 +35,9 @@ def assert_end_as(world: World, expected: dict[str, str]) -> None:
     assert ended == expected, [world.history(sale) for sale in expected]
 
 
-def test_a_worker_killed_between_request_and_record(world: World) -> None:
-    sales = held_sales(world)
+@both_modes
+def test_a_worker_killed_between_request_and_record(world: World, sale_type: str) -> None:
+    sales = held_sales(world, sale_type)
     world.worker.kill()
     world.worker.restart()
     assert_end_as(world, sales)
@@ -41,15 +45,17 @@ def test_a_worker_killed_between_request_and_record(world: World) -> None:
     assert lost == [1, 1, 1, 1]
 
 
-def test_the_children_of_a_worker_killed_between_request_and_record(world: World) -> None:
-    sales = held_sales(world)
+@both_modes
+def test_the_children_of_a_worker_killed_between_request_and_record(world: World, sale_type: str) -> None:
+    sales = held_sales(world, sale_type)
     assert world.worker.kill_children() >= len(sales)
     assert_end_as(world, sales)
     assert not world.worker.ended()
 
 
-def test_a_worker_that_stands_still_beyond_its_lease_and_goes_on(world: World) -> None:
-    sales = held_sales(world)
+@both_modes
+def test_a_worker_that_stands_still_beyond_its_lease_and_goes_on(world: World, sale_type: str) -> None:
+    sales = held_sales(world, sale_type)
     world.worker.signal(signal.SIGSTOP)
     try:
         for sale in sales:

@@ -50,3 +50,17 @@ class PatientSale(SalesSaga):
     create_transaction = patient(SalesSaga.create_transaction)
     confirm_stock = patient(SalesSaga.confirm_stock)
     confirm_transaction = patient(SalesSaga.confirm_transaction)
+
+
+class BriskSaleInline(BriskSale):
+    """The same, the worker going on from step to step."""
+
+    type, version = "brisk_sale_inline", 1
+    execution = "inline"
+
+
+class PatientSaleInline(PatientSale):
+    """The same, the worker going on from step to step."""
+
+    type, version = "patient_sale_inline", 1
+    execution = "inline"
