@@ -99,7 +99,7 @@ def claim_next(
         else Entry("step_claimed", step.name, step.attempts)
     )
     changed = tuple(sorted({*decision.changed, position}))
-    return Decision(decision.guard, after, changed, (*decision.audit, entry)), position
+    return replace(decision, state=after, changed=changed, audit=(*decision.audit, entry)), position
 
 
 def lease(definition: SagaDefinition, position: int) -> timedelta:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sagas.definition import Call, Child, Fallback, Results, SagaDefinition, SagaView, Step, Wait, plain
 from sagas.state import (
+    FINISHED,
     SAGA_EDGES,
     Decision,
     Effect,
@@ -65,7 +66,10 @@ class Draft:
     def decision(self) -> Decision:
         """The finished decision."""
         state = replace(self.state, rev=self.before.rev + 1)
-        return Decision(self.before.rev, state, tuple(sorted(self.changed)), tuple(self.audit))
+        reopens = (
+            state.lock_key is not None and self.before.status in FINISHED and state.status not in FINISHED
+        )
+        return Decision(self.before.rev, state, tuple(sorted(self.changed)), tuple(self.audit), reopens)
 
     def update(self, **changes: Any) -> None:
         """Change the saga itself; a change of status must be an edge of the table."""

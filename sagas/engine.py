@@ -56,6 +56,7 @@ from sagas.state import (
 from sagas.transitions import begin, decide
 
 TRIES = 50
+LOCK_CONSTRAINT = "lock_held_once"
 
 # --- Statements ---------------------------------------------------------------------------------------
 # In SQL because each transition must be one round trip and one snapshot; column lists come from the
@@ -115,6 +116,13 @@ WITH saga AS (
 APPLIED = "\nSELECT clock_timestamp(), (SELECT count(*) FROM saga)"
 # A lock never outlives its saga: it goes in the statement that ends the saga.
 UNLOCK = "\n, unlocked AS (DELETE FROM sagas_sagalock k USING saga WHERE k.saga_id = saga.id)"
+# Before a finished saga is undone or run again, others must be kept out as before: in one statement
+# with the decision, so that a lock that is taken again has a saga that will give it back.
+RELOCK = """
+, relocked AS (
+    INSERT INTO sagas_sagalock (key, saga_id, held, since)
+    SELECT %s, saga.id, true, clock_timestamp() FROM saga
+    ON CONFLICT (saga_id) DO UPDATE SET held = true)"""
 
 # The step's saga is named twice: a plan made while the tables are empty, and kept, would otherwise read
 # all steps for want of a constant to look up.
@@ -395,20 +403,37 @@ def _started_before(owner_id: int | None, key: str | None, fingerprint: str) -> 
 
 
 def apply(decision: Decision) -> bool:
-    """Make a decision true; False if the saga is no longer at the revision it was made for."""
+    """Make a decision true; False if the saga is no longer at the revision it was made for.
+
+    Raises:
+        LockHeld: it reopens a saga whose lock another one has now.
+        IntegrityError: an entry's request id is in the audit already.
+    """
     s = decision.state
     ends = s.lock_key is not None and s.status in FINISHED
-    rows = _query(
-        APPLY + (UNLOCK if ends else "") + APPLIED,
+    try:
+        rows = _apply(decision, UNLOCK if ends else RELOCK if decision.reopens else "")
+    except IntegrityError as error:
+        if LOCK_CONSTRAINT not in str(error):
+            raise
+        holder = first_in_line(s.lock_key or "")
+        raise LockHeld(f"its lock {s.lock_key!r} is held by saga {holder}; wait for that one") from None
+    clock.hear(rows[0][0])
+    return bool(rows[0][1])
+
+
+def _apply(decision: Decision, locking: str) -> list[Any]:
+    s = decision.state
+    return _query(
+        APPLY + locking + APPLIED,
         (
             *(s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions, _json(s.result), _json(s.error)),
             *(s.paused_at, s.started_at, s.finished_at, s.deadline_at, _wake_at(s)),
             *(resume_at(s), s.waiting_since, _json(s.mailbox), s.retreat_to, s.id, decision.guard),
             *(_steps_param([s.steps[p] for p in decision.changed]), _audit_param(decision.audit)),
+            *([s.lock_key] if decision.reopens else []),
         ),
     )
-    clock.hear(rows[0][0])
-    return bool(rows[0][1])
 
 
 Decider = Callable[[SagaState, datetime], Decision | Nothing]
@@ -534,8 +559,6 @@ def intervene(
     if request_id is not None and _asked_before(saga_id, request_id):
         return Progress(state)
     _mind_the_parent(state, verb)
-    if verb in ("compensate", "retry") and state.lock_key is not None and state.status in FINISHED:
-        _take_lock_again(state)
     definition = registry.get(state.type, state.version)
     who = Entry(verb, actor=actor, reason=reason, request_id=request_id)
     try:
@@ -544,6 +567,8 @@ def intervene(
         )
     except IntegrityError:  # the same request id, committed a moment ago by another
         return Progress(load(saga_id))
+    except LockHeld as error:
+        raise NotAllowed(str(error)) from None
     if isinstance(settled, Nothing):
         return Progress(load(saga_id))
     state = take_lock(settled.state) if settled.state.awaits_lock else settled.state
@@ -591,7 +616,7 @@ PARENTS_ACTOR = "parent saga"
 
 def _mind_the_parent(state: SagaState, verb: str) -> None:
     """A child is undone or run again by its parent only, which relies on its outcome (rule 18)."""
-    ends = verb == "compensate" or (verb == "retry" and state.status in FINISHED)
+    ends = verb == "compensate" or (verb in ("retry", "retry-from") and state.status in FINISHED)
     if state.parent_id is not None and ends:
         raise NotAllowed(f"this saga is a child; ask for {verb} of its parent {state.parent_id}")
 
@@ -607,6 +632,7 @@ def undo_child(state: SagaState, request_id: str) -> Progress:
 
     Raises:
         NotAllowed: the child cannot be undone any more.
+        LockHeld: another saga has the child's lock now.
     """
     definition = registry.get(state.type, state.version)
     who = Entry("compensate", actor=PARENTS_ACTOR, reason="the parent is undone", request_id=request_id)
@@ -703,23 +729,6 @@ def first_in_line(key: str) -> UUID | None:
     """The saga at the head of a lock's queue."""
     rows = _query("SELECT saga_id FROM sagas_sagalock WHERE key = %s ORDER BY id LIMIT 1", (key,))
     return rows[0][0] if rows else None
-
-
-def _take_lock_again(state: SagaState) -> None:
-    """Before a finished saga is undone or run again, others must be kept out as before.
-
-    Raises:
-        NotAllowed: another saga has the lock now.
-    """
-    try:
-        _query(
-            """INSERT INTO sagas_sagalock (key, saga_id, held, since) VALUES (%s, %s, true, clock_timestamp())
-               ON CONFLICT (saga_id) DO UPDATE SET held = true RETURNING 1""",
-            (state.lock_key, state.id),
-        )
-    except IntegrityError:
-        holder = first_in_line(state.lock_key or "")
-        raise NotAllowed(f"its lock {state.lock_key!r} is held by saga {holder}; wait for that one") from None
 
 
 # --- What scans need ------------------------------------------------------------------------------------

@@ -218,12 +218,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What shall be true next, provided the saga is still at revision `guard`."""
+    """What shall be true next, provided the saga is still at revision `guard`.
+
+    `reopens`: the saga had ended and goes on, so it has to take its semantic lock again (rule 18).
+    """
 
     guard: int
     state: SagaState
     changed: tuple[int, ...]
     audit: tuple[Entry, ...]
+    reopens: bool = False
 
     @property
     def due(self) -> tuple[int, ...]:
