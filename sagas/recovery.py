@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from sagas import dispatch, engine, remote, worker
+from sagas import children, dispatch, engine, remote
 from sagas.draft import idempotency_key
 from sagas.engine import Progress, due_positions
 from sagas.state import (
@@ -115,8 +115,8 @@ def _look_at_wait(state: SagaState, step: StepState) -> SagaState:
     """Ask for what a step waits for, if it is time to; end a wait that has lasted long enough."""
     wait, now = step.wait or {}, engine.clock.now()
     if wait.get("kind") == "child":
-        outcome = engine.child_of(idempotency_key(state.id, step, backward=False))
-        ended = worker.child_outcome(outcome) if outcome is not None else None
+        child = engine.child_of(idempotency_key(state.id, step, backward=False))
+        ended = children.outcome(child) if child is not None else None
         if ended is not None:
             return engine.happened(state, Resolved(step.position, step.generation, ended))
     if wait.get("until") and datetime.fromisoformat(wait["until"]) <= now:

@@ -262,7 +262,8 @@ def _record_undo(draft: Draft, event: Recorded) -> None:
         case Transient() | Unknown():
             _undo_again_or_park(draft, position, outcome)
         case Accepted():
-            _undo_later(draft, position, "accepted", f"{outcome.kind} is being undone", waits.POLL_FIRST)
+            wait = waits.POLL_FIRST * 2 ** min(draft.state.steps[position].undo_forgiven, 3)
+            _undo_later(draft, position, "accepted", f"{outcome.kind} is being undone", wait)
         case Deferred():
             _undo_later(draft, position, "deferred", outcome.reason, outcome.wait)
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sagas import breaker, dispatch, engine, metrics, remote
+from sagas import breaker, children, dispatch, engine, metrics, remote
 from sagas.callbacks import callback_url
 from sagas.claims import lease
 from sagas.conf import conf
 from sagas.definition import Cached, SagaDefinition
 from sagas.draft import idempotency_key
 from sagas.engine import Progress
-from sagas.errors import NotAllowed, SagaError
+from sagas.errors import InvalidInput, LockHeld, SagaError
 from sagas.results import cached_result, keep_result
 from sagas.state import (
     Accepted,
@@ -25,7 +25,6 @@ from sagas.state import (
     Outcome,
     Refused,
     SagaState,
-    Status,
     Transient,
     Unknown,
 )
@@ -123,45 +122,49 @@ def _known_before(
 
 def _start_child(state: SagaState, position: int) -> Outcome:
     """Start the child, or find the one that this step and generation started before."""
-    step = state.steps[position]
-    wanted = (step.request or {})["child"]
     try:
-        started = engine.start(
-            wanted["type"],
-            wanted["data"],
-            idempotency_key=idempotency_key(state.id, step, backward=False),
-            actor=engine.PARENTS_ACTOR,
-            correlation_id=state.correlation_id,
-            parent=state,
-        )
+        child = _child(state, position)
+    except LockHeld as error:
+        return Refused("lock_held", str(error))
     except SagaError as error:
         return Impossible("child_not_started", str(error))
-    dispatch.ring(started.state, engine.due_positions(started.state), engine.clock.now())
-    return child_outcome(started.state) or Accepted("child")
+    dispatch.ring(child, engine.due_positions(child), engine.clock.now())
+    return children.outcome(child) or Accepted("child")
 
 
-def child_outcome(child: SagaState) -> Done | Refused | None:
-    """What a child's end means to its parent; None while it has none."""
-    if child.status is Status.COMPLETED:
-        return Done({"saga_id": str(child.id), **(child.result or {})})
-    if child.status in (Status.FAILED, Status.COMPENSATED):
-        error = child.error or {}
-        return Refused(str(error.get("code", "child_failed")), str(error.get("reason", "the child failed")))
-    return None
+def _child(state: SagaState, position: int) -> SagaState:
+    step = state.steps[position]
+    wanted = (step.request or {})["child"]
+    return engine.start(
+        wanted["type"],
+        wanted["data"],
+        idempotency_key=idempotency_key(state.id, step, backward=False),
+        actor=engine.PARENTS_ACTOR,
+        correlation_id=state.correlation_id,
+        parent=state,
+    ).state
 
 
 def _undo_child(state: SagaState, position: int) -> Outcome:
-    """Have the child undone, and look again until it is; what cannot be undone parks the parent."""
-    child = engine.child_of(idempotency_key(state.id, state.steps[position], backward=False))
-    if child is None or child.status in (Status.FAILED, Status.COMPENSATED):
+    """Have the child undone, and look again until it is; what cannot be undone parks the parent.
+
+    One that was never started is started to be undone at once: a worker that is late then finds it
+    ended under its key, as an action finds the tombstone of its compensation (rule 22).
+    """
+    step = state.steps[position]
+    try:
+        child = engine.child_of(idempotency_key(state.id, step, backward=False)) or _child(state, position)
+        said = children.undo_outcome(child)
+        if said is not None:
+            return said
+        progress = engine.undo_child(child, idempotency_key(state.id, step, backward=True))
+    except InvalidInput:  # no child can begin with this input, however late
         return Done({})
-    if child.status is not Status.COMPENSATING:
-        key = idempotency_key(state.id, state.steps[position], backward=True)
-        try:
-            progress = engine.undo_child(child, key)
-        except NotAllowed as error:
-            return Impossible("child_not_undone", f"child {child.id}: {error}")
-        if progress.state is not None:
-            dispatch.ring(progress.state, progress.due, engine.clock.now())
-            child = progress.state
-    return Done({}) if child.status in (Status.FAILED, Status.COMPENSATED) else Accepted("child")
+    except LockHeld as error:
+        return Transient(str(error))
+    except SagaError as error:
+        return Impossible("child_not_undone", str(error))
+    if progress.state is None:
+        return Accepted("child")
+    dispatch.ring(progress.state, progress.due, engine.clock.now())
+    return children.undo_outcome(progress.state) or Accepted("child")

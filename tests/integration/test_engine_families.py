@@ -1,0 +1,170 @@
+"""Parents and children, and locks of sagas that go on after their end, on a real PostgreSQL (rule 18)."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+
+from sagas import dispatch, engine, worker
+from sagas.definition import Child, SagaDefinition, SagaInput, SagaView, step
+from sagas.errors import NotAllowed
+from sagas.interventions import Wish
+from sagas.models import Saga, SagaLock
+from sagas.state import Accepted, Done, Impossible, LeaseExpired, Refused, SagaState, Status
+from tests.engine import LEASE, claimed, definition_of, drive, registered
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Order(SagaInput):
+    """What the sagas below lock."""
+
+    order_id: int = 1
+
+
+class Part(SagaDefinition, register=False):
+    """A child with a lock of its own."""
+
+    type = "test_part"
+    Input = Order
+    lock = lambda i: f"part:{i.order_id}"  # noqa: E731  declared as an author would
+    lock_conflict = "refuse"
+
+    @step
+    def make(self, saga: SagaView) -> dict[str, int]:
+        return {"part": 1}
+
+    @make.compensation
+    def scrap(self, saga: SagaView) -> dict[str, int]:
+        return {}
+
+
+class Whole(SagaDefinition, register=False):
+    """Its parent."""
+
+    type = "test_whole"
+    Input = Order
+
+    @step
+    def part(self, saga: SagaView) -> Child:
+        return Child("test_part", {"order_id": saga.input.order_id})
+
+    @step
+    def paint(self, saga: SagaView) -> dict[str, int]:
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The definitions above; nothing is rung for."""
+    monkeypatch.setattr(dispatch, "ring", lambda state, due, now: None)
+    with registered(Part, Whole):
+        yield
+
+
+def start(saga_type: str = "test_part") -> SagaState:
+    """A saga that has just begun."""
+    return engine.start(saga_type, {}).state
+
+
+def with_child() -> tuple[SagaState, SagaState]:
+    """A parent that waits for its child, and the child."""
+    parent = drive(start("test_whole").id)
+    return parent, engine.load(Saga.objects.get(parent=parent.id).id)
+
+
+def undone(parent: SagaState) -> SagaState:
+    """A parent that is being undone, with the undoing of its child claimed."""
+    turned = engine.compensate(parent.id, actor="ann", reason="no more").state
+    assert turned is not None
+    return claimed(turned)
+
+
+# --- Locks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["compensate", "retry", "retry-from"])
+def test_a_wish_that_changes_nothing_leaves_no_lock_behind(verb: str) -> None:
+    saga = drive(start().id)
+    if verb != "retry":
+        engine.compensate(saga.id, actor="ann", reason="undo")
+        assert drive(saga.id).status is Status.COMPENSATED
+    with nullcontext() if verb == "compensate" else pytest.raises(NotAllowed):
+        engine.intervene(saga.id, verb, actor="ann", reason="again", wish=Wish(step="make"))
+    assert not SagaLock.objects.exists()
+    assert drive(start().id).status is Status.COMPLETED
+
+
+def test_whoever_reopens_a_finished_saga_takes_its_lock_again() -> None:
+    saga = drive(start().id)
+    again = engine.intervene(saga.id, "retry-from", actor="ann", reason="redo", wish=Wish(step="make"))
+    assert again.state is not None
+    assert SagaLock.objects.get().saga_id == saga.id
+    drive(saga.id)
+    assert not SagaLock.objects.exists()
+
+
+@pytest.mark.parametrize("verb", ["compensate", "retry-from"])
+def test_a_finished_saga_is_not_reopened_under_a_foreign_lock(verb: str) -> None:
+    saga, other = drive(start().id), start()
+    with pytest.raises(NotAllowed, match=str(other.id)):
+        engine.intervene(saga.id, verb, actor="ann", reason="undo", wish=Wish(step="make"))
+    assert engine.load(saga.id) == saga
+    assert SagaLock.objects.get().saga_id == other.id
+
+
+# --- Children -------------------------------------------------------------------------------------
+
+
+def test_a_child_whose_lock_is_refused_refuses_its_parents_step() -> None:
+    other, parent = start(), claimed(start("test_whole"))
+    outcome = worker.act(definition_of(parent), parent, 0)
+    assert isinstance(outcome, Refused)
+    assert (outcome.code, str(other.id) in outcome.reason) == ("lock_held", True)
+
+
+def test_a_worker_that_is_late_cannot_start_a_child_that_was_undone_meanwhile() -> None:
+    sleeping = engine.claim(start("test_whole").id, 0, 0, -LEASE)
+    assert sleeping is not None
+    turned = engine.compensate(sleeping.id, actor="ann", reason="no more").state
+    assert turned is not None
+    turned = engine.happened(turned, LeaseExpired(0))
+    assert worker.act(definition_of(turned), claimed(turned), 0) == Done({})
+    assert isinstance(worker.act(definition_of(sleeping), sleeping, 0), Refused)
+    child = engine.load(Saga.objects.get(parent=sleeping.id).id)
+    assert (child.status, child.steps[0].attempts) == (Status.FAILED, 0)
+
+
+def test_a_child_that_cannot_be_undone_parks_its_parent() -> None:
+    parent, child = with_child()
+    child = drive(child.id)
+    parent = undone(parent)
+    assert worker.act(definition_of(parent), parent, 0) == Accepted("child")
+    child = engine.load(child.id)
+    engine.record(definition_of(child), claimed(child), 0, Refused("gone", "it is sold"))
+    outcome = worker.act(definition_of(parent), parent, 0)
+    assert isinstance(outcome, Impossible)
+    assert outcome.code == "child_not_undone"
+    after = engine.record(definition_of(parent), parent, 0, outcome).state
+    assert after is not None
+    assert after.status is Status.COMPENSATION_FAILED
+
+
+def test_a_child_whose_lock_another_saga_has_is_undone_once_it_is_free() -> None:
+    parent, child = with_child()
+    drive(child.id)
+    other = start()
+    parent = undone(parent)
+    outcome = worker.act(definition_of(parent), parent, 0)
+    assert str(other.id) in getattr(outcome, "reason", "")
+    drive(other.id)
+    assert worker.act(definition_of(parent), parent, 0) == Accepted("child")
+    assert SagaLock.objects.get().saga_id == child.id
+
+
+@pytest.mark.parametrize("verb", ["compensate", "retry", "retry-from"])
+def test_a_finished_child_is_run_again_or_undone_by_its_parent_alone(verb: str) -> None:
+    _, child = with_child()
+    child = drive(child.id)
+    with pytest.raises(NotAllowed, match="is a child"):
+        engine.intervene(child.id, verb, actor="ann", reason="why not", wish=Wish(step="make"))
