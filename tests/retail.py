@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -24,43 +24,9 @@ from sagas import engine, worker
 from sagas.definition import registry
 from sagas.models import SagaStep
 from sagas.state import FINISHED, NEEDS_PERSON, SagaState
+from tests.business import INPUTS
 
 MOVES = 200
-
-BASKET = [{"product_id": 456, "quantity": 2}]
-PRICED = [{"product_id": 456, "quantity": 2, "price": "29.99"}]
-INPUTS: Mapping[str, dict[str, Any]] = {
-    "sales_saga": {
-        "store_id": 1,
-        "employee_id": 1,
-        "customer_id": 123,
-        "items": PRICED,
-        "payment_method": "cash",
-    },
-    "purchase_saga": {
-        "store_id": 1,
-        "customer_id": 123,
-        "items": PRICED,
-        "payment_method": "credit_card",
-        "amount": "59.98",
-    },
-    "return_saga": {
-        "original_transaction_id": 1,
-        "employee_id": 1,
-        "items": [{"product_id": 456, "quantity": 1}],
-        "reason": "too bright",
-    },
-    "checkout_saga": {"client_id": 123, "store_id": 1, "items": BASKET},
-    "order_saga": {"client_id": 123, "store_id": 1, "items": BASKET, "amount": "59.98"},
-    "transfer_saga": {
-        "source_store_id": 1,
-        "destination_store_id": 2,
-        "employee_id": 1,
-        "items": BASKET,
-    },
-    "replenishment_saga": {"store_id": 1, "employee_id": 1, "items": BASKET},
-    "store_opening_check": {"store_id": 1, "date": "2026-03-02", "product_ids": [456, 457]},
-}
 
 
 # --- Driving ------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ import pytest
 from participants.orders.models import Address, Cart, CartLine, Order
 from participants.supply_chain.models import ReplenishmentRequest, RequestLine
 from sagas.models import Saga
-from tests.retail import BASKET, run
+from tests.business import BASKET
+from tests.retail import run
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases="__all__"), pytest.mark.usefixtures("shop")]
 

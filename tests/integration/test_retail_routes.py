@@ -8,7 +8,8 @@ from rest_framework.test import APIClient
 
 from sagas.definition import registry
 from tests.api import caller
-from tests.retail import INPUTS, drive, original
+from tests.business import INPUTS
+from tests.retail import drive, original
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),

@@ -15,8 +15,9 @@ from sagas import engine, worker
 from sagas.definition import registry
 from sagas.models import Saga, SagaStep
 from sagas.state import FINISHED, Status
+from tests.business import INPUTS
 from tests.participants import at_once
-from tests.retail import INPUTS, assert_books_balance, change, fault, figures
+from tests.retail import assert_books_balance, change, fault, figures
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sagas.definition import registry
 from sagas.errors import InvalidInput
 from sagas.retail.inputs import MAX_ID
-from tests.retail import INPUTS
+from tests.business import INPUTS
 
 ITEM_TYPES = [name for name in INPUTS if "items" in INPUTS[name]]
 PRICED_TYPES = ["sales_saga", "purchase_saga"]

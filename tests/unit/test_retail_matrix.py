@@ -8,7 +8,7 @@ import pytest
 from sagas.definition import registry
 from sagas.state import Status
 from sagas.testing import crash_matrix, given
-from tests.retail import INPUTS
+from tests.business import INPUTS
 
 ANSWERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "store_opening_check": {
