@@ -8,6 +8,7 @@ when every saga has come to rest.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,10 @@ SETTLED = {
 ALERTS = {"parked": "saga_parked", "compensation_failed": "compensation_failed"}
 # Steps without a compensation of their own, whose effect another step's compensation takes back.
 TAKEN_BACK_BY = {"confirm-transaction": "cancel-transaction"}
+# Operations that only ask: participants keep no key of them.
+QUESTIONS = frozenset(
+    {"check-stock", "check-stores", "employee-schedule", "price-items", "store-info", "validate-transaction"}
+)
 Row = dict[str, Any]
 
 
@@ -75,11 +80,12 @@ def assert_invariants(databases: Mapping[str, str], alerted: Collection[str]) ->
 
     `alerted`: the sagas that the logs have called a person for.
     """
-    sagas = load(databases)
-    broken = [f"{problem}\n{saga.told()}" for saga in sagas for problem in problems(saga, alerted)]
-    for name, ledger in LEDGERS.items():
-        with connected(databases[name]) as connection:
-            broken += [f"{name}: {problem}" for problem in ledger(connection, {s.id: s for s in sagas})]
+    with ExitStack() as stack:
+        books = {name: stack.enter_context(connected(url)) for name, url in databases.items()}
+        sagas = load(books)
+        broken = [f"{problem}\n{saga.told()}" for saga in sagas for problem in problems(saga, alerted)]
+        for name, ledger in LEDGERS.items():
+            broken += [f"{name}: {problem}" for problem in ledger(books[name], {s.id: s for s in sagas})]
     assert not broken, "\n\n".join(broken)
     return Counter(saga.status for saga in sagas)
 
@@ -89,23 +95,21 @@ def connected(url: str) -> psycopg.Connection[Row]:
     return psycopg.connect(url, row_factory=dict_row, autocommit=True, connect_timeout=5)
 
 
-def load(databases: Mapping[str, str]) -> list[Saga]:
+def load(books: Mapping[str, psycopg.Connection[Row]]) -> list[Saga]:
     """Every saga that was told to run, with all that is known of it anywhere."""
-    with connected(databases["default"]) as connection:
-        rows = connection.execute("SELECT * FROM sagas_saga WHERE deadline_at IS NOT NULL ORDER BY id")
-        sagas = {str(row["id"]): Saga(row) for row in rows}
-        for row in connection.execute("SELECT * FROM sagas_sagastep ORDER BY saga_id, position"):
-            if str(row["saga_id"]) in sagas:
-                sagas[str(row["saga_id"])].steps.append(row)
-        for row in connection.execute("SELECT * FROM sagas_sagaevent ORDER BY id"):
-            if str(row["saga_id"]) in sagas:
-                sagas[str(row["saga_id"])].events.append(row)
-    for name in databases.keys() & LEDGERS.keys():
-        with connected(databases[name]) as connection:
-            for row in connection.execute(f"SELECT * FROM {name}_operation ORDER BY id"):  # noqa: S608
-                saga_id, step, direction, generation = row["key"].split(":")
-                known = {"participant": name, "step_name": step, "direction": direction}
-                sagas[saga_id].operations.append({**row, **known, "generation": int(generation)})
+    rows = books["default"].execute("SELECT * FROM sagas_saga WHERE deadline_at IS NOT NULL ORDER BY id")
+    sagas = {str(row["id"]): Saga(row) for row in rows}
+    for row in books["default"].execute("SELECT * FROM sagas_sagastep ORDER BY saga_id, position"):
+        if str(row["saga_id"]) in sagas:
+            sagas[str(row["saga_id"])].steps.append(row)
+    for row in books["default"].execute("SELECT * FROM sagas_sagaevent ORDER BY id"):
+        if str(row["saga_id"]) in sagas:
+            sagas[str(row["saga_id"])].events.append(row)
+    for name in books.keys() - {"default"}:
+        for row in books[name].execute(f"SELECT * FROM {name}_operation ORDER BY id"):  # noqa: S608 - names of ours
+            saga_id, step, direction, generation = row["key"].split(":")
+            known = {"participant": name, "step_name": step, "direction": direction}
+            sagas[saga_id].operations.append({**row, **known, "generation": int(generation)})
     return list(sagas.values())
 
 
@@ -152,7 +156,9 @@ def effects_are_right(saga: Saga) -> Iterator[str]:
         if saga.undone:
             if left and TAKEN_BACK_BY.get(name) not in taken_back:
                 yield f"has ended {saga.status} but the effect of {name} is still there"
-        elif step["status"] == "completed" and "participant" in (step["request"] or {}):
+        elif (
+            step["status"] == "completed" and "participant" in (step["request"] or {}) and not only_asks(step)
+        ):
             now = [o for o in saga.live if o["step_name"] == name and o["generation"] == step["generation"]]
             if left != 1 or len(now) != 1:
                 yield f"has completed with {left} effects of {name}, {len(now)} of its present generation"
@@ -162,15 +168,22 @@ def effects_are_right(saga: Saga) -> Iterator[str]:
         yield f"has effects of steps that it does not have: {dict(live)}"
 
 
+def only_asks(step: Row) -> bool:
+    """Whether the step called an operation that has no effect."""
+    path = (step.get("request") or {}).get("path", "")
+    return bool(path) and path.partition("?")[0].split("/")[2] in QUESTIONS
+
+
 def undone_in_reverse(saga: Saga) -> Iterator[str]:
     """What was done first is undone last (rule 13): by the audit, and by the order drawn."""
     done: list[str] = []
+    never = {*TAKEN_BACK_BY, *(step["name"] for step in saga.steps if only_asks(step))}
     for event in saga.of_kind("step_completed", "step_compensated"):
         step = event["step"]
         if event["kind"] == "step_completed":
             done = [*(name for name in done if name != step), step]
         elif step in done:
-            later = [name for name in done[done.index(step) + 1 :] if name not in TAKEN_BACK_BY]
+            later = [name for name in done[done.index(step) + 1 :] if name not in never]
             if later:
                 yield f"undid {step} before {', '.join(later)}, which it had done later"
             done.remove(step)

@@ -52,16 +52,17 @@ class Client:
         """What an operator does to a saga: execute, retry, compensate."""
         return self._send("POST", f"/api/v1/sagas/{saga_id}/{verb}", {"reason": reason}, key, wait)
 
-    def fault(self, operation: str, kind: str, **options: object) -> None:
-        """Have the participant of that operation misbehave from now on."""
-        self._sabotage("POST", {"operation": operation, "kind": kind, **options})
+    def fault(self, operation: str, kind: str, participant: str = "", **options: object) -> None:
+        """Have the participant of that operation, or the one that is named, misbehave from now on."""
+        at = f"/{participant}" if participant else ""
+        self._sabotage("POST", {"operation": operation, "kind": kind, **options}, at)
 
     def end_faults(self) -> None:
         """Have all participants behave again."""
         self._sabotage("DELETE", {})
 
-    def _sabotage(self, method: str, body: Document) -> None:
-        url, headers = f"{self.participants}/faults", {"Authorization": f"Bearer {self.credential}"}
+    def _sabotage(self, method: str, body: Document, at: str = "") -> None:
+        url, headers = f"{self.participants}{at}/faults", {"Authorization": f"Bearer {self.credential}"}
 
         def done() -> bool:  # each thread that had lost its database connection fails once
             content = json.dumps(body)

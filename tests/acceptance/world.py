@@ -9,6 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,11 @@ from tests.acceptance.client import Client, Document
 from tests.acceptance.running import Running
 from tests.invariants import RESTING, assert_invariants
 
-PARTICIPANTS = ("personnel", "inventory", "transactions")
+SELLING = ("personnel", "inventory", "transactions")  # whom a sale calls
+PARTICIPANTS = (
+    *SELLING,
+    *("payments", "catalogue", "stores", "orders", "supply_chain", "notifications"),
+)
 CHILDREN = 4
 PATIENCE = 40.0
 ROLE = "orchestrator"
@@ -48,13 +53,17 @@ ALARMS = ("saga_parked", "compensation_failed")
 
 @dataclass(frozen=True)
 class Fault:
-    """What a participant is to do to one saga: `kind` as `participants.contract.faults` lists them."""
+    """What a participant is to do to one saga: `kind` as `participants.contract.faults` lists them.
+
+    `at` narrows it to the calls of one participant in one step: `("payments", "debit-account")`.
+    """
 
     operation: str
     kind: str
     times: int | None = 1
     seconds: float = 1.0
     code: str = "fault"
+    at: tuple[str, str] | None = None
 
 
 def basket(*, customer: int = 123, product: int = 457, price: str = "5.00", quantity: int = 1) -> Document:
@@ -164,11 +173,15 @@ class World:
             process.wait_healthy()
         self.operator.end_faults()
 
-    # --- Sales
+    # --- Sagas
 
     def sale(self, *faults: Fault, saga_type: str = "brisk_sale", **of_basket: Any) -> str:
-        """Start a sale that these faults, and no other sale's, will hit; answers its id."""
-        answer = self.operator.start(saga_type, basket(**of_basket), execute=not faults)
+        """Start a sale that these faults will hit; answers its id."""
+        return self.begin(saga_type, basket(**of_basket), *faults)
+
+    def begin(self, saga_type: str, data: Document, *faults: Fault) -> str:
+        """Start a saga that these faults, and no other saga's, will hit; answers its id."""
+        answer = self.operator.start(saga_type, data, execute=not faults)
         saga_id = str(answer.saga["id"])
         if faults:
             self.sabotage(saga_id, *faults)
@@ -178,8 +191,10 @@ class World:
     def sabotage(self, saga_id: str, *faults: Fault) -> None:
         """Let faults hit the calls of one saga."""
         for fault in faults:
+            participant, step = fault.at or ("", "")
             options = {"times": fault.times, "seconds": fault.seconds, "code": fault.code}
-            self.operator.fault(fault.operation, fault.kind, match={"saga_id": saga_id}, **options)
+            match = {"saga_id": saga_id} | ({"saga_step": step} if step else {})
+            self.operator.fault(fault.operation, fault.kind, participant, match=match, **options)
 
     def ended(self, saga_id: str, *, within: float = PATIENCE) -> Document:
         """The saga when it has come to rest; fails the test if it does not in time."""
@@ -205,7 +220,7 @@ class World:
         """Return when the participants have let a fault hit that operation of a saga, for its last time."""
         asked = """SELECT count(*) AS n FROM {} WHERE operation = %s AND remaining = 0
                    AND match @> jsonb_build_object('saga_id', %s::text)"""
-        tables = {name: sql.SQL(asked).format(sql.Identifier(f"{name}_fault")) for name in PARTICIPANTS}
+        tables = {name: sql.SQL(asked).format(sql.Identifier(f"{name}_fault")) for name in SELLING}
         struck = wait_until(
             lambda: any(self.rows(name, query, operation, saga_id)[0]["n"] for name, query in tables.items()),
             PATIENCE,
@@ -224,6 +239,19 @@ class World:
         assert_invariants(self.databases, self.alerted())
 
     # --- Looking inside
+
+    def figures(self) -> Counter[str]:
+        """What customers, shelves and files hold; fails if stock or money of a participant do not add up."""
+        told = subprocess.run(
+            [sys.executable, "-m", "tests.acceptance.books"],
+            cwd=ROOT,
+            env={**self.environment, "DJANGO_SETTINGS_MODULE": "sagaproject.settings"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr
+        return Counter(json.loads(told.stdout))
 
     def rows(self, alias: str, query: str | sql.Composed, *params: object) -> list[dict[str, Any]]:
         """What a query answers."""
