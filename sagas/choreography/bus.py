@@ -130,8 +130,13 @@ class Bus:
         if ids:
             self.client.xack(group.topic.name, group.name, *ids)
 
-    def put_off(self, group: Group, consumer: str, entry: Entry, pause: timedelta) -> None:
-        """Have an entry delivered again after `pause`, to whoever claims it first."""
+    def put_off(
+        self, group: Group, consumer: str, entry: Entry, pause: timedelta, *, counts: bool = True
+    ) -> None:
+        """Have an entry delivered again after `pause`, to whoever claims it first.
+
+        Unless this delivery `counts`, the next one is told to be as many as this one.
+        """
         idle = max(milliseconds(conf().claim_after - pause), 0)
         self.client.xclaim(
             group.topic.name,
@@ -140,7 +145,7 @@ class Bus:
             min_idle_time=0,
             message_ids=[entry.id],
             idle=idle,
-            retrycount=entry.deliveries,
+            retrycount=entry.deliveries if counts else entry.deliveries - 1,
             justid=True,
         )
 

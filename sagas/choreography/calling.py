@@ -1,13 +1,18 @@
-"""Calls a participant for one event and group, under the key event:group, and returns what is definite."""
+"""Calls a participant for one event and group, under the key event:group, and returns what is definite.
+
+Circuits and limits are those of the engine's workers (`sagas.breaker`): what either learns of a
+participant holds for both.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.utils import timezone
 
-from sagas import metrics, remote
+from sagas import breaker, metrics, remote
 from sagas.calls import Call
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, key_of
@@ -16,6 +21,14 @@ from sagas.state import Done, Impossible, Outcome, Refused, Transient, Unknown
 
 class Unsettled(Exception):
     """Nobody knows yet what became of a call; the event must be delivered again."""
+
+
+class Held(Exception):
+    """Nothing was sent: the participant's circuit is open, or it is at its limit. Ask again after `wait`."""
+
+    def __init__(self, reason: str, wait: timedelta) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,7 @@ class ParticipantCaller:
         """One attempt.
 
         Raises:
+            Held: the call was not made.
             Unsettled: the participant gave no definite answer, or one that a person must look at.
         """
         outcome = self._perform(call, undoes)
@@ -68,7 +82,12 @@ class ParticipantCaller:
             # Of the same stream, whose events are minutes apart; what counts here is days.
             compensates_issued_at=event.time.isoformat() if undoes else "",
         )
+        circuit = breaker.of(call.participant)
+        held = circuit.admit(self.key, envelope.timeout, force=False)
+        if held is not None:
+            raise Held(held.reason, held.wait)
         began = time.monotonic()
         outcome = remote.perform(request, envelope, timezone.now())
         metrics.called(call.participant, time.monotonic() - began)
+        circuit.note(self.key, outcome)
         return outcome

@@ -1,7 +1,8 @@
 """Consumers: take events from the bus, react or fold, record, acknowledge.
 
 Reading top-down: `Consumer.turn` is one round; `_react` handles one event by its group's reaction,
-`_fold` a batch by its group's statement; `_failed` decides between another delivery and the dead letters.
+`_fold` a batch by its group's statement; `_failed` decides between another delivery and the dead letters,
+`_hold_back` waits for a participant without spending a delivery.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from django.utils import timezone
 
 from sagas.choreography import deadletters, metrics, projections, sealing, store
 from sagas.choreography.bus import Bus, Entry
-from sagas.choreography.calling import ParticipantCaller, Unsettled
+from sagas.choreography.calling import Held, ParticipantCaller, Unsettled
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, parse
 from sagas.choreography.topics import Caller, Facts, Group
@@ -105,6 +106,8 @@ class Consumer:
             raise
         except sealing.Unreadable as error:
             return self._give_up(entry, event, key, str(error))
+        except Held as held:
+            return self._hold_back(entry, event, held)
         except Unsettled as error:
             return self._failed(entry, event, key, str(error))
         except Exception as error:
@@ -130,6 +133,16 @@ class Consumer:
         pause = conf().backoff * 2 ** (entry.deliveries - 1)
         log.warning("event put off", consumer=self.group.name, event_id=str(event.id), reason=reason)
         self.bus.put_off(self.group, self.name, entry, min(pause, conf().claim_after))
+        return False
+
+    def _hold_back(self, entry: Entry, event: Event, held: Held) -> bool:
+        """Another delivery when the participant may be called again; this one does not count.
+
+        However long the circuit stays open: the stream's own timeout ends the waiting, and an undoing
+        must not be given up.
+        """
+        log.info("event held back", consumer=self.group.name, event_id=str(event.id), reason=str(held))
+        self.bus.put_off(self.group, self.name, entry, min(held.wait, conf().claim_after), counts=False)
         return False
 
     def _give_up(self, entry: Entry, event: Event, key: bytes | None, reason: str) -> bool:
