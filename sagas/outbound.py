@@ -36,7 +36,7 @@ def checked(url: str, *, private: bool) -> SplitResult:
     """The parts of a URL that may be posted to, as far as its text tells.
 
     Raises:
-        Forbidden: another scheme, a login in it, no host, or a port that is none.
+        Forbidden: another scheme, a login in it, no host, a port that is none, or more than ASCII.
     """
     try:
         parts = urlsplit(url)
@@ -45,8 +45,12 @@ def checked(url: str, *, private: bool) -> SplitResult:
         raise Forbidden(f"the address is malformed: {error}") from None
     if parts.scheme != "https" and not (private and parts.scheme == "http"):
         raise Forbidden("the address must begin with https://")
-    if not parts.hostname or port == 0 or any(c.isspace() for c in url):
+    if not parts.hostname or port == 0:
         raise Forbidden("the address names no host")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise Forbidden(
+            "the address must be plain ASCII: write the rest as xn-- in its host and as % escapes"
+        )
     if parts.username is not None or parts.password is not None:
         raise Forbidden("the address must not carry a login")
     return parts
@@ -105,14 +109,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout: float, p
     port = parts.port or (443 if secure else 80)
     address = resolved(host, port, private=private)
     link = (
-        HTTPSConnection(
-            address,
-            port,
-            timeout=timeout,
-            cert_reqs="CERT_REQUIRED",
-            server_hostname=host,
-            assert_hostname=host,
-        )
+        HTTPSConnection(address, port, timeout=timeout, cert_reqs="CERT_REQUIRED", server_hostname=host)
         if secure
         else HTTPConnection(address, port, timeout=timeout)
     )

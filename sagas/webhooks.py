@@ -242,6 +242,9 @@ def _send(taken: Taken) -> Answer:
         return Answer(0, str(error), hopeless=True)
     except Unanswered as error:
         return Answer(0, str(error))
+    except Exception as error:  # no stranger's server may hold up what others are to be told
+        log.exception("webhook failed", delivery=str(taken.id))
+        return Answer(0, f"{type(error).__name__}: {error}"[:300])
     return Answer(status, "" if 200 <= status < 300 else f"answered {status}", hopeless=status == 410)
 
 

@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from sagas import dispatch, engine, webhooks
+from sagas import dispatch, engine, outbound, webhooks
 from sagas.models import Heartbeat, Webhook, WebhookDelivery
 from sagas.tasks import tell
 from tests import stories
@@ -138,6 +138,27 @@ def test_a_hook_that_fails_rests_and_others_do_not(receiver: Receiver) -> None:
     assert hook.rests_until is not None
     assert hook.deliveries.filter(attempts=0).count() == 1  # waits with the hook, spends nothing
     assert len(receiver.got) == 2
+
+
+def test_a_surprise_with_one_server_does_not_hold_up_the_others(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surprising, _ = add(receiver)
+    Webhook.objects.filter(id=surprising.id).update(url="https://surprise.example/")
+    add(receiver, "operator")
+    real = outbound.post
+
+    def post(url: str, *args: Any, **options: Any) -> int:
+        if "surprise" in url:
+            raise RuntimeError("never seen before")
+        return real(url, *args, **options)
+
+    monkeypatch.setattr(outbound, "post", post)
+    stories.completed()
+    webhooks.scan()
+    delivery = surprising.deliveries.get()
+    assert (delivery.state, delivery.error) == ("pending", "RuntimeError: never seen before")
+    assert len(receiver.got) == 1
 
 
 def test_it_is_given_up_in_the_end_and_sent_again_by_hand(

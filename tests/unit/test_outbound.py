@@ -89,6 +89,15 @@ def test_numbers_are_names_too(url: str) -> None:
         outbound.post(url, b"", {}, timeout=1, private=False)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://b\u00fccher.example/", "https://a.example/\u4f8b", "https://a.example/\x00", "https://a b/"],
+)
+def test_what_cannot_stand_in_a_request_is_refused_beforehand(url: str) -> None:
+    with pytest.raises(Forbidden, match="ASCII"):
+        outbound.checked(url, private=True)
+
+
 def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(*_: Any, **__: Any) -> Any:
         raise socket.gaierror
