@@ -16,7 +16,7 @@ from sagas.errors import IdempotencyConflict, NotAllowed
 from sagas.models import Saga, SagaEvent
 from sagas.state import Done, Effect, Refused, SagaState, Status, StepStatus
 from tests.definitions import Chain, Group, LocalPair
-from tests.engine import claimed, definition_of, deliver, drive, kinds, registered, together
+from tests.engine import claimed, definition_of, deliver, drive, kinds, put_back, registered, together
 from tests.scripted import Scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,14 +108,19 @@ def test_rule_24_the_same_request_at_once_is_one_intervention() -> None:
     assert engine.load(state.id).steps[0].generation == 1
 
 
+def at_its_last_step() -> SagaState:
+    """A saga of which a worker is on the last step."""
+    state = start()
+    for position in range(3):
+        engine.record(
+            definition_of(state), claimed(engine.load(state.id), position), position, Done({"id": 1})
+        )
+    return claimed(engine.load(state.id), 3)
+
+
 def test_rule_13_cancel_races_completion_and_both_orders_end_well(scripted: Scripted) -> None:
     for _ in range(25):
-        state = start()
-        for position in range(3):
-            engine.record(
-                definition_of(state), claimed(engine.load(state.id), position), position, Done({"id": 1})
-            )
-        last = claimed(engine.load(state.id), 3)
+        state = last = at_its_last_step()
         done = together(
             partial(engine.record, definition_of(state), last, 3, Done({"id": 1})),
             partial(engine.compensate, state.id, actor="ann", reason="cancelled"),
@@ -125,6 +130,27 @@ def test_rule_13_cancel_races_completion_and_both_orders_end_well(scripted: Scri
         assert after.status is Status.COMPENSATED
         assert [s.effect for s in after.steps[:3]] == [Effect.UNDONE] * 3
     assert scripted.operations() == ["undo-third", "undo-second", "undo-first"] * 25
+
+
+def test_rule_20_timeout_races_completion_and_both_orders_end_well(scripted: Scripted) -> None:
+    ends: list[Status] = []
+    for _ in range(25):
+        last = at_its_last_step()
+        put_back(last.id, "deadline_at")
+        recovery.give_up(last.id)  # it is extended once
+        put_back(last.id, "deadline_at")
+        done = together(
+            partial(engine.record, definition_of(last), last, 3, Done({"id": 1})),
+            partial(recovery.give_up, last.id),
+        )
+        assert not [d for d in done if isinstance(d, Exception)], done
+        after = drive(last.id)
+        ends.append(after.status)
+        left = Effect.DONE if after.status is Status.COMPLETED else Effect.UNDONE
+        assert [s.effect for s in after.steps[:3]] == [left] * 3
+    assert set(ends) <= {Status.COMPLETED, Status.COMPENSATED}
+    turned = ends.count(Status.COMPENSATED)
+    assert scripted.operations() == ["undo-third", "undo-second", "undo-first"] * turned
 
 
 def test_rule_14_a_thousand_joins_of_siblings_that_finish_together_fire_once_each() -> None:
