@@ -68,7 +68,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
         "admin": reverse("admin:sagas_saga_change", args=[NO_SAGA]) if sees_admin else "",
         "faults": reverse("front:faults") if settings.PARTICIPANTS["FAULTS"] else "",
         "kinds": misbehaviour.KINDS,
-        "choreography": apps.is_installed("sagas.choreography"),
+        "choreography": misbehaviour.CHOREOGRAPHED if apps.is_installed("sagas.choreography") else {},
     }
     return guarded(render(request, "front/index.html", {"told": told, "sees_admin": sees_admin}))
 
@@ -84,7 +84,8 @@ def icon(request: HttpRequest) -> HttpResponse:
 def faults(request: HttpRequest) -> HttpResponse:
     """Faults of the participants: list those that are on, switch on some for one saga, clear them all.
 
-    A saga's own faults hit that saga alone; who may not see it cannot make it fail.
+    A saga's own faults hit that saga alone; who may not see it cannot make it fail. A choreography's are
+    switched on before it begins, by the request that will begin it; hence they are its own user's.
     """
     if not settings.PARTICIPANTS["FAULTS"]:
         return told(HTTPStatus.NOT_FOUND, "Faults are not enabled here.")
@@ -96,8 +97,9 @@ def faults(request: HttpRequest) -> HttpResponse:
         if request.method == "DELETE":
             return JsonResponse({"removed": misbehaviour.cleared()})
         wanted = misbehaviour.Wanted.model_validate_json(request.body)
-        access.require_visible(request.user, wanted.saga_id)
-        misbehaviour.switch_on(wanted)
+        if wanted.saga_id is not None:
+            access.require_visible(request.user, wanted.saga_id)
+        misbehaviour.switch_on(wanted, request.user.pk)
         return JsonResponse({}, status=HTTPStatus.CREATED)
     except ValidationError as error:
         return told(HTTPStatus.BAD_REQUEST, str(error.errors()[0]["msg"]))

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Annotated, Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from django.http import Http404
 from django.urls import reverse
@@ -24,12 +24,11 @@ from sagas.api.requests import RequestBody, validated
 from sagas.api.views import Endpoint, rendered
 from sagas.choreography import metrics, store
 from sagas.choreography.bus import bus
-from sagas.choreography.events import Event, cloudevent, fold
+from sagas.choreography.events import Event, cloudevent, fold, requested_id
 from sagas.choreography.models import OrdersByClient, RevenueByStoreDay, Stream
 from sagas.choreography.topics import Topic, registry
 
 MAX_EVENTS = 500
-OWN_KEYS = UUID("5f2d1f3e-6f1c-4d55-9d51-0c8a7c1f3b42")
 
 
 class EventsQuery(RequestBody):
@@ -148,7 +147,7 @@ def starting(topic_name: str, *in_path: str) -> type[Endpoint]:
 def stream_of(request: Request) -> UUID | None:
     """The id that belongs to the caller's idempotency key; None if they gave none."""
     key = idempotency_key(request.headers)
-    return None if key is None else uuid5(OWN_KEYS, f"{request.user.pk}:{request.path}:{key}")
+    return None if key is None else requested_id(request.user.pk, request.path, key)
 
 
 def kind_of(topic: Topic) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 
 SPECVERSION = "1.0"
 CONTENT_TYPE = "application/json"
+OF_KEYS = UUID("5f2d1f3e-6f1c-4d55-9d51-0c8a7c1f3b42")
 
 Data = Mapping[str, Any]
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -53,6 +54,11 @@ class Event:
     def with_data(self, more: Data) -> Event:
         """The same event, its data read out further."""
         return replace(self, data={**self.data, **more})
+
+
+def requested_id(owner: object, path: str, key: str) -> UUID:
+    """The id of the stream that an owner begins at a path under an idempotency key of theirs."""
+    return uuid5(OF_KEYS, f"{owner}:{path}:{key}")
 
 
 def following_id(cause: UUID, source: str, type: str) -> UUID:

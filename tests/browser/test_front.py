@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from sagas import dispatch
 from sagas.conf import conf
 from sagas.models import Saga
 from sagas.state import SagaState
+from tests.choreography import settle
 from tests.engine import drive
 from tests.serving import CREDENTIAL, participants_process
 
@@ -180,6 +181,37 @@ def test_what_goes_wrong_is_chosen_and_undone_before_the_eyes(page: Page) -> Non
     assert unreadable(page) == []
     page.click("text=Open in the admin")
     expect(page).to_have_title(re.compile("sales_saga"))
+
+
+@pytest.mark.parametrize("scheme", ["light"], indirect=True)
+def test_what_goes_wrong_in_a_choreography_is_chosen_too(page: Page, settings: Settings) -> None:
+    settings.CHOREOGRAPHY = settings.CHOREOGRAPHY | {"BACKOFF": timedelta(0), "CLAIM_AFTER": timedelta(0)}
+    page.select_option("#type", "checkout_saga")
+    choose_fault(page, "fetch-product", "refuse")
+    page.click("text=Choreographed: services react to events")
+    expect(page.locator("#fault-0-step")).to_have_value("")
+    choose_fault(page, "create-order", "refuse")
+    page.click("text=Start")
+    expect(page.locator("#watch-title")).to_contain_text("Choreographed checkout")
+    page.click("[value=orchestrated]")
+    page.click("[value=choreographed]")
+    hit = page.url
+    page.click("text=Start")
+    expect(page).not_to_have_url(hit)
+    settle()
+    expect(page.locator("#status")).to_have_text("succeeded")
+    expect(page.locator("#result")).to_contain_text("Order")
+    page.goto(hit)
+    page.reload()
+    expect(page.locator("#status")).to_have_text("failed")
+    expect(page.locator("#outcome")).to_have_text("It failed; what was done is undone.")
+    expect(page.locator("#steps .step")).to_have_text(
+        ["CheckoutInitiated", "StockReserved", "OrderCreationFailed", "StockReleased", "CheckoutFailed"]
+    )
+    expect(page.locator("#steps")).to_contain_text("somebody chose that this should go wrong")
+    assert unreadable(page) == []
+    assert page.evaluate(NAMELESS) == []
+    assert not Saga.objects.exists()
 
 
 @pytest.mark.parametrize("scheme", ["light"], indirect=True)

@@ -13,10 +13,16 @@ from django.contrib.staticfiles import finders
 from django.test import Client
 from pytest_django import Settings
 
+from front import misbehaviour
 from participants.inventory.models import Fault
+from sagas.calls import Call
+from sagas.choreography.calling import ParticipantCaller
+from sagas.retail.choreography.checkout import checkout
+from sagas.retail.choreography.order_payment import ordering
 from sagas.state import FINISHED
 from tests import stories
 from tests.api import caller
+from tests.choreography import settle
 from tests.engine import drive
 
 pytestmark = [
@@ -118,6 +124,49 @@ def test_a_fault_while_undoing() -> None:
     ended = drive(state.id)
     assert ended.status in FINISHED
     assert ended.steps[1].undo_attempts == 3
+
+
+@pytest.mark.usefixtures("misbehaving", "brisk")
+@pytest.mark.parametrize(("saga_type", "given"), [("checkout_saga", {}), ("order_saga", {"amount": "59.98"})])
+def test_a_fault_hits_the_choreography_it_was_chosen_for_and_no_other(
+    saga_type: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: set[str] = set()
+    plain = ParticipantCaller.__call__
+
+    def call(self: ParticipantCaller, call: Call, *, undoes: str = "") -> Any:
+        called.add(call.path.removeprefix("/saga/"))
+        return plain(self, call, undoes=undoes)
+
+    monkeypatch.setattr(ParticipantCaller, "__call__", call)
+    offered = misbehaviour.CHOREOGRAPHED[saga_type]
+    client, path = browser("operator"), f"/api/commandes/clients/123/{offered['kind']}/choreo/"
+    fault = {"step": "create-order", "kind": "error_after", "times": None}
+    asked = {"begins": {"path": path, "key": "hit"}, "faults": [fault]}
+    assert client.post(FAULTS, asked, "application/json").status_code == 201
+    body = {"store_id": 1, "items": [{"product_id": 456, "quantity": 2}], **given}
+    ids = {}
+    for key in ("spared", "hit"):
+        answer = client.post(path, body, "application/json", headers={"Idempotency-Key": key})
+        assert answer.status_code == 202, answer.content
+        ids[key] = next(iter(answer.json().values()))
+        settle(ordering if offered["kind"] == "order" else checkout)
+    ended = {key: client.get(f"/api/event-store/replay/{offered['kind']}/{one}") for key, one in ids.items()}
+    statuses = {key: answer.json()["state"]["status"] for key, answer in ended.items()}
+    assert statuses["spared"] in ("succeeded", "created")
+    assert statuses["hit"] in ("failed", "cancelled")
+    assert called == {*offered["doing"], *offered["undoing"]}
+    (listed,) = client.get(FAULTS).json()["results"]
+    assert (listed["operation"], listed["match"]) == ("create-order", {"saga_id": ids["hit"]})
+
+
+@pytest.mark.usefixtures("misbehaving")
+def test_a_fault_of_an_operation_that_nobody_has() -> None:
+    asked = {"begins": {"path": "/x", "key": "1"}, "faults": [{"step": "fly", "kind": "refuse"}]}
+    answer = browser("operator").post(FAULTS, asked, "application/json")
+    assert (answer.status_code, answer.json()["detail"]) == (502, "no participant has an operation fly")
+    both = asked | {"saga_id": str(uuid4())}
+    assert browser("operator").post(FAULTS, both, "application/json").status_code == 400
 
 
 @pytest.mark.usefixtures("misbehaving")

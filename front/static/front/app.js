@@ -8,7 +8,6 @@ import { leave, tone, watch, watchChoreography } from "./watch.js";
 const SAGAS = "/api/v1/sagas";
 const FIRST = "sales_saga";
 const ORDER = ["sales_saga", "return_saga", "purchase_saga", "checkout_saga", "order_saga", "transfer_saga"];
-const CHOREOGRAPHED = { checkout_saga: "checkout", order_saga: "order" };
 const told = JSON.parse(document.getElementById("told").textContent);
 const form = document.getElementById("form");
 const $ = (id) => document.getElementById(id);
@@ -32,8 +31,11 @@ function build(definitions, definition) {
     $("type").focus();
   });
   const fields = fieldsOf(definition.input_schema, defaultsOf(definition));
-  const pattern = told.choreography && CHOREOGRAPHED[definition.type] ? patterns() : null;
-  const faults = told.faults ? faultsOf(definition, told.kinds) : null;
+  const twin = told.choreography[definition.type];
+  const pattern = twin ? patterns() : null;
+  const choreographed = () => Boolean(pattern) && pattern.choreographed();
+  const offered = () => faultsOf(choreographed() ? twin : steps(definition), told.kinds);
+  let faults = told.faults ? offered() : null;
   const problem = element("p", { class: "problem", role: "alert", tabindex: "-1", hidden: true });
   const start = element("button", { type: "submit", class: "primary" }, "Start");
   form.replaceChildren(
@@ -49,7 +51,9 @@ function build(definitions, definition) {
   $("description").textContent = definition.description;
   if (pattern && faults)
     pattern.element.addEventListener("change", () => {
-      faults.element.hidden = pattern.choreographed();
+      const before = faults.element;
+      faults = offered();
+      before.replaceWith(faults.element);
     });
   form.oninput = () => {
     key = freshKey(); // another request
@@ -62,17 +66,24 @@ function build(definitions, definition) {
     const { data, inputs } = fields.collect();
     inputs.forEach((input) => input.removeAttribute("aria-invalid"));
     try {
-      const chosen = faults && !faults.element.hidden ? faults.collect() : [];
-      location.hash =
-        pattern && pattern.choreographed()
-          ? await choreograph(CHOREOGRAPHED[definition.type], data)
-          : await orchestrate(definition.type, data, chosen);
+      const chosen = faults ? faults.collect() : [];
+      location.hash = choreographed()
+        ? await choreograph(twin.kind, data, chosen)
+        : await orchestrate(definition.type, data, chosen);
       key = freshKey();
     } catch (error) {
       complain(problem, error, inputs);
     } finally {
       start.disabled = false;
     }
+  };
+}
+
+/** What of a saga can go wrong: its steps, and their undoing. */
+function steps({ steps: declared }) {
+  return {
+    doing: declared.map((step) => step.name),
+    undoing: declared.map((step) => step.compensation).filter(Boolean),
   };
 }
 
@@ -109,8 +120,10 @@ async function orchestrate(type, data, faults) {
   return `#/sagas/${saga.id}`;
 }
 
-async function choreograph(kind, { client_id: client, ...body }) {
+/** Begin a choreography; faults are known by the request that begins it, and so hit this one and no other. */
+async function choreograph(kind, { client_id: client, ...body }, faults) {
   const url = `/api/commandes/clients/${client}/${kind}/choreo/`;
+  if (faults.length) await call("POST", told.faults, { begins: { path: url, key }, faults });
   const begun = await call("POST", url, body, { "Idempotency-Key": key });
   return `#/choreographed/${kind}/${begun.checkout_id || begun.order_id || Object.values(begun)[0]}`;
 }

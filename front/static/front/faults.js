@@ -5,13 +5,12 @@ import { element, words } from "./api.js";
 const TIMES = [["1", "once"], ["2", "twice"], ["3", "three times"], ["", "always"]];
 const MOST = 5;
 
-/** The choices for a definition; `collect()` answers the faults chosen. */
-export function faultsOf(definition, kinds) {
+/** The choices among what is done and undone; `collect()` answers the faults chosen. */
+export function faultsOf({ doing, undoing }, kinds) {
   const rows = [];
   const body = element("div", { class: "rows" });
   const add = element("button", { type: "button", class: "quiet" }, "Something else as well");
   const option = ([value, text]) => element("option", { value }, text);
-  const undoings = definition.steps.map((step) => step.compensation).filter(Boolean);
   const select = (label, ...options) => {
     const id = `fault-${rows.length}-${label.replace(" ", "-")}`;
     const made = element("select", { id }, ...options);
@@ -24,8 +23,8 @@ export function faultsOf(definition, kinds) {
     const [where, first] = select(
       "step",
       option(["", "Nothing"]),
-      group("When doing", definition.steps.map((step) => step.name)),
-      undoings.length ? group("When undoing", undoings) : null,
+      group("When doing", doing),
+      undoing.length ? group("When undoing", undoing) : null,
     );
     const [often, second] = select("how often", ...TIMES.map(option));
     const [what, third] = select("how", ...Object.entries(kinds).map(option));

@@ -6,7 +6,7 @@ const ENDED = ["completed", "compensated", "failed"];
 const FOR_A_PERSON = ["parked", "compensation_failed"];
 const TONES = {
   completed: "good", compensated: "undone", failed: "bad", parked: "alarm", compensation_failed: "alarm",
-  succeeded: "good", cancelled: "undone",
+  succeeded: "good", created: "good", cancelled: "undone", failing: "turning", timed_out: "turning",
   compensating: "turning", in_progress: "moving", waiting: "waiting", skipped: "quiet", pending: "quiet",
 };
 const OUTCOMES = {
@@ -18,7 +18,15 @@ const OUTCOMES = {
   waiting: "It waits for something outside.",
   pending: "It has not begun.",
 };
+const CHOREOGRAPHED = {
+  succeeded: "Everything was done.",
+  created: "Everything was done.",
+  failed: "It failed; what was done is undone.",
+  cancelled: "It failed; what was done is undone.",
+};
 const POLL = 700;
+const LONGEST = 90000;
+const LINGER = 8000;
 const $ = (id) => document.getElementById(id);
 
 let current = null;
@@ -212,20 +220,22 @@ function showResult(result) {
   );
 }
 
-/** Follow a choreographed checkout by replaying its events until one of them ends it. */
+/** Follow a choreography by replaying its events until it has ended, and a little longer: undoing may follow. */
 export function watchChoreography(kind, id) {
   leave();
   clear();
   $("watch").hidden = false;
   $("history").hidden = true;
   $("watch-title").textContent = `Choreographed ${kind} ${id.slice(-8)}`;
-  const until = Date.now() + 60000;
+  const url = `/api/event-store/replay/${kind}/${id}`;
+  let until = Date.now() + LONGEST;
+  let known = 0;
   const followed = { closed: false, close() { this.closed = true; } };
   current = followed;
   const look = async () => {
     if (followed.closed) return;
     try {
-      const replay = await call("GET", `/api/event-store/replay/${kind}/${id}`);
+      const replay = await call("GET", url);
       if (followed.closed) return;
       badge($("status"), replay.state.status);
       $("steps").replaceChildren(
@@ -235,8 +245,14 @@ export function watchChoreography(kind, id) {
         ),
       );
       const last = replay.events[replay.events.length - 1];
-      $("latest").textContent = last.type;
-      if (/(Succeeded|Cancelled)$|^CheckoutFailed$/.test(last.type)) return;
+      if (replay.events.length > known) {
+        known = replay.events.length;
+        $("latest").textContent = last.type;
+        $("outcome").textContent = CHOREOGRAPHED[replay.state.status] || "";
+        if (replay.state.status in CHOREOGRAPHED) until = Date.now() + LINGER;
+        showResult({ order_id: replay.state.data.order_id ?? null });
+        $("actions").replaceChildren(element("a", { href: url }, "See it as JSON"));
+      }
     } catch (problem) {
       if (!(problem instanceof Problem) || problem.status !== 404) $("latest").textContent = problem.message;
     }
