@@ -31,6 +31,8 @@ ROUTES = {
     "sagas.scan.*": MAINTENANCE,
 }
 CANARY_PERIOD = timedelta(seconds=30)
+# Long, because the worker's wall clock against the sender's decides, and either may be hours wrong.
+SCAN_EXPIRES = timedelta(days=1)
 
 
 def sagas_use(app: Celery) -> None:
@@ -77,9 +79,9 @@ def sagas_use(app: Celery) -> None:
 
 
 def beat_entry(name: str, period: timedelta) -> dict[str, Any]:
-    """One scan on beat; a tick that nobody took in time is dropped, the next one does its work."""
+    """One scan on beat; a tick that nobody took in a day is dropped, a later one does its work."""
     return {
         "task": f"sagas.scan.{name}",
         "schedule": schedule(run_every=period),
-        "options": {"expires": period.total_seconds() * 3},
+        "options": {"expires": SCAN_EXPIRES.total_seconds()},
     }

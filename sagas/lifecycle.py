@@ -7,7 +7,6 @@ own (PROMETHEUS_MULTIPROC_DIR), which the parent empties before it forks and rea
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -18,12 +17,12 @@ from kombu.exceptions import OperationalError
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from sagas.celery import SCAN_EXPIRES
 from sagas.conf import conf
 
 log = structlog.get_logger(__name__)
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-SCAN_EXPIRES = timedelta(minutes=1)
 
 
 @worker_init.connect
