@@ -33,6 +33,9 @@ def main(*arguments: str) -> int:
     django.setup()
     try:
         stage()
+    except psycopg.errors.InsufficientPrivilege as error:
+        say(f"{' '.join(str(error).split())}. Let its user create databases (ALTER ROLE ... CREATEDB).")
+        return 1
     except (psycopg.Error, OperationalError) as error:
         say(f"The database refused: {' '.join(str(error).split())}")
         return 1

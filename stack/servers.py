@@ -45,12 +45,15 @@ def owner() -> str | None:
 
 
 def run_unprivileged(command: Sequence[str | Path], *, env: dict[str, str] | None = None) -> str:
-    """Runs `command`, not as root, and returns what it printed. Raises Trouble with its last words."""
+    """Runs `command`, not as root, and returns what it printed. Raises Trouble with its last words.
+
+    An interruption waits for its end: a server that was left half started could not be stopped.
+    """
     prefix = UNPRIVILEGED if os.geteuid() == 0 and namespaces_allowed() else []
     user = owner()
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         # A file, not a pipe: a server that stays behind would hold the pipe open.
-        done = subprocess.run(
+        with subprocess.Popen(
             [*prefix, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -61,13 +64,19 @@ def run_unprivileged(command: Sequence[str | Path], *, env: dict[str, str] | Non
             group="nogroup" if user else None,
             extra_groups=[] if user else None,
             start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor alone
-            timeout=PATIENCE * 2,
-            check=False,
-        )
+        ) as process:
+            try:
+                code = process.wait(PATIENCE * 2)
+            except KeyboardInterrupt:
+                process.wait(PATIENCE)
+                raise
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise Trouble(f"{command[0]} did not end within {PATIENCE * 2:.0f} s.") from None
         output.seek(0)
         text = output.read()
-    if done.returncode != 0:
-        raise Trouble(text.strip() or f"{command[0]} failed with {done.returncode}")
+    if code != 0:
+        raise Trouble(text.strip() or f"{command[0]} failed with {code}")
     return text
 
 
@@ -86,8 +95,11 @@ class Postgres:
         """Where the server answers, without the name of a database."""
         return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Makes the data folder if there is none and starts the server. Raises Trouble."""
+    def start(self, *, durable: bool = False) -> None:
+        """Makes the data folder if there is none and starts the server. Raises Trouble.
+
+        `durable`: a throw-away one, too, writes as carefully as if its data mattered.
+        """
         if self._data_version() is None:
             self._initialise()
         options = [
@@ -95,7 +107,7 @@ class Postgres:
             "-c listen_addresses=127.0.0.1",
             "-c unix_socket_directories=''",  # a long path would not fit into a socket's name
             "-c max_connections=300",
-            *(CAREFREE if self.throwaway else ()),
+            *(CAREFREE if self.throwaway and not durable else ()),
         ]
         try:
             self._pg_ctl("start", "-w", "-t", str(int(PATIENCE)), "-l", self.log, "-o", " ".join(options))
@@ -133,22 +145,26 @@ class Postgres:
             return None
 
     def _initialise(self) -> None:
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(mode=0o700, parents=True)
+        # Made beside its place and moved there when complete, so that no half of one is ever taken for data.
+        fresh = self.data.with_name(f"{self.data.name}.new")
+        for folder in (self.data, fresh):
+            shutil.rmtree(folder, ignore_errors=True)
+        fresh.mkdir(mode=0o700, parents=True)
         password = self.data.with_name(f"{self.data.name}.password")
         password.write_text(PASSWORD)
         self.log.touch()
         if owner() is not None:
-            for path in (self.data, password, self.log):
+            for path in (fresh, password, self.log):
                 shutil.chown(path, "nobody", "nogroup")
         locale = "C.UTF-8" if os.uname().sysname == "Linux" else "C"
-        command: list[str | Path] = [self.programs.bin / "initdb", "-D", self.data, "-U", USER]
+        command: list[str | Path] = [self.programs.bin / "initdb", "-D", fresh, "-U", USER]
         command += ["-A", "scram-sha-256"]
         command += [f"--pwfile={password}", "-E", "UTF8", f"--locale={locale}"]
         try:
             run_unprivileged([*command, *(("--no-sync",) if self.throwaway else ())])
+            fresh.rename(self.data)
         except Trouble as error:
-            shutil.rmtree(self.data, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
             raise Trouble(f"PostgreSQL could not make its data folder: {self._reason(str(error))}") from error
         finally:
             password.unlink(missing_ok=True)
@@ -231,15 +247,6 @@ class Redis:
         log = self.data / "redis.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         return lines[-1] if lines else ""
-
-
-def require_redis(url: str) -> None:
-    """Raises Trouble unless a Redis answers at `url`."""
-    try:
-        with redis_client.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
-            client.ping()
-    except (redis_client.RedisError, ValueError) as error:
-        raise Trouble(f"REDIS_URL: no Redis answers there ({error}). Mend it, or leave it out.") from error
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,6 @@ for candidate in $candidates; do
 done
 
 found=$("${PYTHON:-python3}" --version 2>/dev/null || true)
-echo "Python 3.11 or later is needed; found: ${found:-none}." >&2
+echo "Python 3.11 or later is needed; found: ${found:-none}${PYTHON:+ ($PYTHON)}." >&2
 echo "Install it (Debian, Ubuntu: apt install python3 python3-venv), or name one: PYTHON=/path/to/python3 make up" >&2
 exit 1

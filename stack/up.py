@@ -13,11 +13,12 @@ from types import FrameType
 from stack import demo, ports
 from stack.config import ROOT, Config
 from stack.errors import Trouble
+from stack.given import require_given
 from stack.health import wait_healthy, worker_inspector
 from stack.keys import secrets_of
 from stack.processes import all_processes, clear_folder
 from stack.progress import console, doing, note
-from stack.servers import Postgres, Redis, require_redis
+from stack.servers import Postgres, Redis
 from stack.state import Owned, State
 from stack.supervisor import MergedLog, Supervisor, open_log
 from stack.sweep import MARK, sweep
@@ -39,8 +40,9 @@ def up(config: Config) -> None:
         stack.enter_context(interruptible(hurry))
         sweep(config)
         check_place(config)
-        stack.callback(state.clear)
+        stack.callback(state.forget_ended)
         record = Record(state)
+        require_given(config)
         start_servers(config, record, stack)
         environment = environment_of(config, record.servers)
         prepare(config, environment)
@@ -87,9 +89,14 @@ class Record:
 
 @contextmanager
 def interruptible(hurry: threading.Event) -> Iterator[None]:
-    """The first signal to stop raises KeyboardInterrupt; every further one sets `hurry`."""
+    """The first signal to stop raises KeyboardInterrupt, the second sets `hurry`, further ones do nothing.
+
+    Whoever holds Ctrl-C down sends dozens a second: each must find less to do than the one before.
+    """
 
     def later(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         hurry.set()
 
     def first(number: int, frame: FrameType | None) -> None:
@@ -118,24 +125,29 @@ def check_place(config: Config) -> None:
     (config.data / MARK).touch()  # tells `make clean` that this folder is ours
 
 
-def start_servers(config: Config, record: Record, stack: ExitStack) -> None:
-    """Starts the servers that are not given by URL; `stack` stops them. Raises Trouble."""
+def own_servers(config: Config) -> dict[str, Postgres | Redis]:
+    """The servers that the stack brings itself. Raises Trouble if their programs are not to be found."""
+    servers: dict[str, Postgres | Redis] = {}
     if config.database_url is None:
         port = config.ports["PORT_POSTGRES"]
-        postgres = Postgres(config.data / "postgres", port, source=config.server_source)
-        with doing(f"PostgreSQL {postgres.programs.major} on port {port}"):
-            stack.callback(postgres.stop)
-            postgres.start()
-            record.server("postgres", postgres)
-    if config.redis_url is not None:
-        require_redis(config.redis_url)
-    else:
+        servers["postgres"] = Postgres(config.data / "postgres", port, source=config.server_source)
+    if config.redis_url is None:
         port = config.ports["PORT_REDIS"]
-        redis = Redis(config.data / "redis", port, source=config.server_source)
-        with doing(f"Redis on port {port} ({redis.program.name})"):
-            stack.callback(redis.stop)
-            redis.start()
-            record.server("redis", redis)
+        servers["redis"] = Redis(config.data / "redis", port, source=config.server_source)
+    return servers
+
+
+def start_servers(config: Config, record: Record, stack: ExitStack) -> None:
+    """Starts the servers that are not given by URL; `stack` stops them. Raises Trouble."""
+    for name, server in own_servers(config).items():
+        if isinstance(server, Postgres):
+            what = f"PostgreSQL {server.programs.major} on port {server.port}"
+        else:
+            what = f"Redis on port {server.port} ({server.program.name})"
+        with doing(what):
+            stack.callback(server.stop)
+            server.start()
+            record.server(name, server)
 
 
 # As in production, but for the demo's users, whose passwords are printed.
@@ -169,10 +181,15 @@ def prepare(config: Config, environment: Mapping[str, str]) -> None:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         ) as process:
-            for line in process.stdout or ():
-                log.write(line)
-                status.update(f"Databases and demo data: {line.strip()}")
+            try:
+                for line in process.stdout or ():
+                    log.write(line)
+                    status.update(f"Databases and demo data: {line.strip()}")
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGTERM)
+                raise
         if process.returncode != 0:
             raise Trouble(f"The databases could not be made ready: {line.strip()}\nMore in {path}.")
 
@@ -211,8 +228,8 @@ def where_to_look(config: Config, environment: Mapping[str, str]) -> None:
         "Admin": f"{config.api_url}/admin/   login admin / admin",
         "Services": f"http://127.0.0.1:{config.ports['PORT_PARTICIPANTS']}/admin/   login admin / admin",
         "Flower": f"http://127.0.0.1:{config.ports['PORT_FLOWER']}/   login {flower.replace(':', ' / ', 1)}",
-        "Metrics": f"{config.api_url}/metrics, workers on ports {config.ports['PORT_WORKER_METRICS']}"
-        f" and {config.ports['PORT_MAINTENANCE_METRICS']}",
+        "Metrics": f"{config.api_url}/metrics; other processes on ports "
+        + ", ".join(str(port) for name, port in config.ports.items() if name.endswith("_METRICS")),
         "Logs": str(config.logs / "stack.log"),
         "Try": f"curl -H 'Authorization: Token {token}' {config.api_url}/api/v1/sagas",
     }

@@ -1,8 +1,10 @@
 """Throw-away servers: there while they are needed, gone afterwards, even if their owner is killed."""
 
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -10,7 +12,9 @@ import psycopg
 import redis
 
 from stack.config import ROOT
-from stack.servers import throwaway
+from stack.given import require_postgres, require_redis
+from stack.ports import free_port
+from stack.servers import Postgres, throwaway
 from stack.waiting import wait_until
 
 OWNER = """
@@ -45,6 +49,8 @@ def folder_of(database: str) -> Path:
 def test_servers_answer_and_then_are_gone() -> None:
     with throwaway() as urls:
         assert answers(urls.database, urls.redis)
+        require_postgres(urls.database)  # though that database is not there yet
+        require_redis(urls.redis)
         folder = folder_of(urls.database)
     assert not answers(urls.database, urls.redis)
     assert not folder.exists()
@@ -60,3 +66,19 @@ def test_servers_end_with_an_owner_that_is_killed() -> None:
         owner.send_signal(signal.SIGKILL)
     assert wait_until(lambda: not folder.exists(), 20)
     assert wait_until(lambda: not answers(database, redis_url), 20)
+
+
+def test_a_data_folder_that_was_half_made_is_not_taken_for_data() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sagas-"))
+    folder.chmod(0o711)
+    half = folder / "postgres.new"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("15")
+    server = Postgres(folder / "postgres", free_port(), throwaway=True)
+    try:
+        server.start()
+        assert server.running()
+        assert not half.exists()
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
