@@ -64,6 +64,15 @@ class State:
         """Says that nothing runs any more."""
         self.path.unlink(missing_ok=True)
 
+    def forget_ended(self) -> None:
+        """Keeps of what was started only what still runs, for the next command to stop."""
+        owned = self.owned()
+        left = [one for one in owned[1:] if one.process() is not None]
+        if left:
+            self.write([owned[0], *left], ready=False)
+        else:
+            self.clear()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Holds the place for one supervisor. Raises Trouble if another has it, or it cannot be made."""

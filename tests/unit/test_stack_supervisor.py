@@ -15,6 +15,7 @@ from stack.health import wait_healthy
 from stack.processes import Process
 from stack.state import Owned, State
 from stack.supervisor import MergedLog, Supervisor
+from stack.up import interruptible
 from stack.waiting import wait_until
 
 SLEEPER = "import signal; print('ready', flush=True); signal.pause()"
@@ -131,3 +132,30 @@ def test_state_is_read_back(tmp_path: Path) -> None:
     assert State(tmp_path).ready()
     state.clear()
     assert not state.ready()
+
+
+def test_what_outlives_a_stop_is_kept_for_the_next_command(tmp_path: Path) -> None:
+    me = Owned.of("me", os.getpid())
+    assert me is not None
+    state = State(tmp_path)
+    gone = Owned("gone", me.pid, me.created - 60)
+    state.write([gone, gone, me], ready=True)
+    state.forget_ended()
+    assert state.owned() == [gone, me]
+    state.write([me, gone], ready=True)
+    state.forget_ended()
+    assert state.owned() == []
+
+
+def test_a_held_ctrl_c_stops_once_hurries_once_and_is_deaf_then() -> None:
+    hurry = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible(hurry):
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not hurry.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert hurry.is_set()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
