@@ -12,6 +12,7 @@ from stack.config import ROOT, Config
 
 QUEUES_OF_WORK = "forward,compensation"
 QUEUE_OF_UPKEEP = "maintenance"
+ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 PROJECT = {"DJANGO_SETTINGS_MODULE": "sagaproject.settings"}
 http = urllib3.PoolManager(timeout=2.0, retries=False)
 
@@ -144,8 +145,8 @@ def gunicorn(application: str, port: int, threads: int) -> tuple[str, ...]:
 
 
 def celery(verb: str, *arguments: str) -> tuple[str, ...]:
-    """A command of the project's Celery application."""
-    return (sys.executable, "-m", "celery", "-A", "sagaproject", verb, *arguments)
+    """A command of the project's Celery application; workers of root do not fill the log with warnings of it."""
+    return (sys.executable, "-W", ROOT_WARNING, "-m", "celery", "-A", "sagaproject", verb, *arguments)
 
 
 def answers(url: str) -> Callable[[], bool]:
