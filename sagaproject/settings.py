@@ -11,6 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -125,7 +127,19 @@ DATABASE_ROUTERS = ["participants.routers.ParticipantRouter"]
 
 # --- Redis: broker and cache; nothing in it is needed for correctness ------------------------------
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:63799/0")
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        # What is cached can be had otherwise: a Redis that is away is not waited for.
+        "OPTIONS": {
+            "serializer": "sagaproject.caching.JSONSerializer",
+            "socket_connect_timeout": 0.25,
+            "socket_timeout": 0.25,
+            "retry": Retry(NoBackoff(), 0),
+        },
+    }
+}
 
 # --- Celery ---------------------------------------------------------------------------------------
 # The visibility timeout is one value everywhere, above the hard limit plus the longest countdown

@@ -196,6 +196,11 @@ def start_request() -> Any:
     return PolymorphicProxySerializer("StartSaga", models, "type")
 
 
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An ETag"
+)
+UNCHANGED = OpenApiResponse(description="It is as it was under that ETag")
+
 start = extend_schema(
     operation_id="start_saga",
     tags=["sagas"],
@@ -216,15 +221,8 @@ active_sagas = extend_schema(
 saga = extend_schema(
     operation_id="get_saga",
     tags=["sagas"],
-    parameters=[
-        ID,
-        OpenApiParameter("If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An ETag"),
-    ],
-    responses={
-        200: SagaAnswer,
-        304: OpenApiResponse(description="It is as it was under that ETag"),
-        **problems(404),
-    },
+    parameters=[ID, IF_NONE_MATCH],
+    responses={200: SagaAnswer, 304: UNCHANGED, **problems(404)},
 )
 compensations = extend_schema(
     operation_id="list_compensations",
@@ -233,7 +231,10 @@ compensations = extend_schema(
     responses={200: CompensationsAnswer, **problems(404)},
 )
 definitions = extend_schema(
-    operation_id="list_definitions", tags=["definitions"], responses={200: DefinitionsAnswer, **problems()}
+    operation_id="list_definitions",
+    tags=["definitions"],
+    parameters=[IF_NONE_MATCH],
+    responses={200: DefinitionsAnswer, 304: UNCHANGED, **problems()},
 )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from django.http import HttpResponse, HttpResponseNotModified
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from pydantic import BaseModel
 from rest_framework.exceptions import NotFound
@@ -16,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sagas import engine
-from sagas.api import access, bell, problems, schema
+from sagas.api import access, bell, problems, revisions, schema
 from sagas.api.answers import (
     DefinitionsAnswer,
     GraphAnswer,
@@ -28,8 +32,9 @@ from sagas.api.bodies import BoundedJSONParser
 from sagas.api.listing import ACTIVE, page
 from sagas.api.preferences import Preference, idempotency_key, preference
 from sagas.api.requests import StartBody, validated, validated_query
+from sagas.api.revisions import etag
 from sagas.api.waiting import at_rest, until_at_rest
-from sagas.definition import registry
+from sagas.definition import SagaDefinition, registry
 from sagas.errors import InvalidInput, UnknownSagaType
 from sagas.graph import mermaid
 from sagas.state import SagaState
@@ -60,6 +65,16 @@ def rendered(
     return Response(answer.model_dump(mode="json"), status=status, headers=headers)
 
 
+def as_json(answer: str, tag: str) -> HttpResponseBase:
+    """An answer that is JSON already, under its ETag."""
+    return HttpResponse(answer, content_type=JSONRenderer.media_type, headers={"ETag": tag})
+
+
+def unchanged(tag: str) -> HttpResponseBase:
+    """What the caller has under this ETag still holds."""
+    return HttpResponseNotModified(headers={"ETag": tag})
+
+
 def saga_response(state: SagaState, preferred: Preference) -> Response:
     """A saga that something was just done to: 200 if it is at rest, or comes to rest in time; else 202."""
     state, waited = until_at_rest(state, preferred.seconds)
@@ -69,11 +84,6 @@ def saga_response(state: SagaState, preferred: Preference) -> Response:
     settled = at_rest(state) and state.deadline_at is not None
     status = HTTPStatus.OK if settled else HTTPStatus.ACCEPTED
     return rendered(saga_answer(state, state.steps), status, headers)
-
-
-def etag(state: SagaState) -> str:
-    """Changes with every transition of the saga."""
-    return f'"{state.id.hex[-12:]}.{state.epoch}.{state.rev}"'
 
 
 def start(request: Request, body: StartBody, within: str, preferred: Preference) -> Response:
@@ -140,14 +150,17 @@ class SagaView(Endpoint):
     """One saga."""
 
     @schema.saga
-    def get(self, request: Request, saga_id: UUID) -> Response:
+    def get(self, request: Request, saga_id: UUID) -> HttpResponseBase:
         """One saga with its steps."""
-        access.require_visible(request.user, saga_id)
-        state = engine.load(saga_id)
-        tag = etag(state)
-        if tag in request.headers.get("If-None-Match", ""):
-            return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
-        return rendered(saga_answer(state, state.steps), headers={"ETag": tag})
+        found: revisions.Revised = revisions.revision(request, saga_id)
+        if revisions.known(request, etag(found)):
+            return unchanged(etag(found))
+        answer = revisions.finished(found)
+        if answer is None:
+            found = state = engine.load(saga_id)
+            answer = saga_answer(state, state.steps).model_dump_json()
+            revisions.keep(state, answer)
+        return as_json(answer, etag(found))
 
 
 class CompensationsView(Endpoint):
@@ -165,14 +178,19 @@ class DefinitionsView(Endpoint):
     """What can be started."""
 
     @schema.definitions
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponseBase:
         """Every installed type with its steps and the JSON schema of its input."""
-        paused = engine.paused_types()
-        known = [
-            definition_answer(registry.latest(saga_type), paused=saga_type in paused)
-            for saga_type in registry.types()
-        ]
-        return rendered(DefinitionsAnswer(results=known))
+        installed = tuple(registry.latest(saga_type) for saga_type in registry.types())
+        answer, tag = definitions_document(installed, frozenset(engine.paused_types()))
+        return unchanged(tag) if revisions.known(request, tag) else as_json(answer, tag)
+
+
+@lru_cache(maxsize=4)
+def definitions_document(installed: tuple[SagaDefinition, ...], paused: frozenset[str]) -> tuple[str, str]:
+    """What is installed, as JSON, and its ETag; made once, since only new code and pauses change it."""
+    known = [definition_answer(one, paused=one.type in paused) for one in installed]
+    answer = DefinitionsAnswer(results=known).model_dump_json()
+    return answer, f'"{blake2b(answer.encode(), digest_size=12).hexdigest()}"'
 
 
 class DefinitionGraphView(Endpoint):

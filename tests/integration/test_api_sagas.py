@@ -308,10 +308,13 @@ def test_a_list_takes_three_statements_whatever_it_holds(operator: APIClient) ->
         assert len(statements) == 3
 
 
-def test_one_saga_takes_one_statement_and_a_start_one(operator: APIClient) -> None:
+def test_one_saga_takes_two_statements_its_revision_alone_one_and_a_start_one(operator: APIClient) -> None:
     saga_id = started(operator)
     with CaptureQueriesContext(connection) as statements:
-        operator.get(f"{SAGAS}/{saga_id}")
+        tag = operator.get(f"{SAGAS}/{saga_id}")["ETag"]
+    assert len(statements) == 2
+    with CaptureQueriesContext(connection) as statements:
+        operator.get(f"{SAGAS}/{saga_id}", headers={"If-None-Match": tag})
     assert len(statements) == 1
     with CaptureQueriesContext(connection) as statements:
         started(operator)
