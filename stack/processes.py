@@ -145,7 +145,7 @@ def gunicorn(application: str, port: int, threads: int) -> tuple[str, ...]:
 
 
 def celery(verb: str, *arguments: str) -> tuple[str, ...]:
-    """A command of the project's Celery application; workers of root do not fill the log with warnings of it."""
+    """A command of the project's Celery application, which does not warn of root at length."""
     return (sys.executable, "-W", ROOT_WARNING, "-m", "celery", "-A", "sagaproject", verb, *arguments)
 
 
