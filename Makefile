@@ -23,6 +23,10 @@ up: env ## Start everything, run two sales, stay until Ctrl-C (DETACH=1: in the 
 demo: env ## Run the two sales against what is up
 	@$(PY) -m stack demo
 
+.PHONY: manage
+manage: env ## Run manage.py with the addresses and secrets of what is up (ARGS="events partitions")
+	@$(PY) -m stack manage $(ARGS)
+
 .PHONY: down
 down: ## Stop a stack that was started with DETACH=1
 	@if [ -f .venv/installed.json ]; then $(PY) -m stack down; else echo "Nothing was started here."; fi

@@ -196,7 +196,9 @@ SAGAS = {
     "WORKER_METRICS_PORT": env.int("PORT_WORKER_METRICS", 0),
     "WORKER_METRICS_ADDRESS": env.str("WORKER_METRICS_ADDRESS", "127.0.0.1"),
 }
+DEVELOPMENT_KEY = "development-only-key-of-personal-data-in-events"
 CHOREOGRAPHY: dict[str, object] = {
+    "KEYS": env.list("EVENT_KEYS", [DEVELOPMENT_KEY] if DEBUG else []),
     "REDIS_URL": REDIS_URL,
     "RETENTION": timedelta(days=env.int("EVENT_RETENTION_DAYS", 90)),
     "CALL_TIMEOUT": timedelta(seconds=env.float("EVENT_CALL_TIMEOUT_SECONDS", 5)),

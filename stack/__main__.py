@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m stack up [--detach] | demo | down | clean`."""
+"""The commands behind the Makefile: `python -m stack up [--detach] | demo | down | clean | manage ...`."""
 
 import argparse
 import errno
@@ -7,22 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from stack import bootstrap, demo, sweep
 from stack.config import ROOT, Config
 from stack.errors import Trouble
 from stack.progress import complain
 from stack.state import State
-from stack.up import DETACHED, up
+from stack.up import DETACHED, environment_of, own_servers, up
 
 
 def main() -> int:
     """Runs one command: 0 when it did its work, 1 with a message when it could not, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
-    parser.add_argument("command", choices=("up", "demo", "down", "clean"))
+    parser.add_argument("command", choices=("up", "demo", "down", "clean", "manage"))
     parser.add_argument("--detach", action="store_true", help="with up: go on in the background")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="with manage: what manage.py is to do")
     arguments = parser.parse_args()
     try:
+        if arguments.command == "manage":
+            return manage(Config.load(), arguments.words)
         return run(arguments.command, Config.load(), detach=arguments.detach)
     except (Trouble, bootstrap.SetupError) as trouble:
         complain(str(trouble))
@@ -56,6 +60,14 @@ def run(command: str, config: Config, *, detach: bool) -> int:
     else:
         sweep.clean(config)
     return 0
+
+
+def manage(config: Config, words: Sequence[str]) -> int:
+    """Runs `manage.py` as a process of the stack that is up would: with its addresses and its secrets."""
+    if not State(config.run).ready():
+        raise Trouble("Nothing is up here. Run `make up` first.")
+    command = [sys.executable, str(ROOT / "manage.py"), *words]
+    return subprocess.run(command, env=environment_of(config, own_servers(config)), check=False).returncode
 
 
 def up_detached(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""The app: discovers topics."""
+"""The app: discovers topics, and registers its checks."""
 
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
@@ -14,4 +14,6 @@ class ChoreographyConfig(AppConfig):
 
     def ready(self) -> None:
         """Import every app's topics, with their groups."""
+        from sagas.choreography import checks  # noqa: F401  # importing registers them
+
         autodiscover_modules("choreography")

@@ -131,23 +131,27 @@ class Bus:
             self.client.xack(group.topic.name, group.name, *ids)
 
     def put_off(
-        self, group: Group, consumer: str, entry: Entry, pause: timedelta, *, counts: bool = True
+        self, group: Group, consumer: str, entries: Iterable[Entry], pause: timedelta, *, counts: bool
     ) -> None:
-        """Have an entry delivered again after `pause`, to whoever claims it first.
+        """Have entries delivered again after `pause`, to whoever claims them first.
 
-        Unless this delivery `counts`, the next one is told to be as many as this one.
+        Unless this delivery `counts`, the next one is told to be as many as this one. What is
+        acknowledged already stays so.
         """
         idle = max(milliseconds(conf().claim_after - pause), 0)
-        self.client.xclaim(
-            group.topic.name,
-            group.name,
-            consumer,
-            min_idle_time=0,
-            message_ids=[entry.id],
-            idle=idle,
-            retrycount=entry.deliveries if counts else entry.deliveries - 1,
-            justid=True,
-        )
+        pipeline = self.client.pipeline(transaction=False)
+        for entry in entries:
+            pipeline.xclaim(
+                group.topic.name,
+                group.name,
+                consumer,
+                min_idle_time=0,
+                message_ids=[entry.id],
+                idle=idle,
+                retrycount=entry.deliveries if counts else entry.deliveries - 1,
+                justid=True,
+            )
+        pipeline.execute()
 
     def hold(self, group: Group, consumer: str, ids: Sequence[str]) -> None:
         """Go on holding entries that wait for their turn here."""

@@ -1,6 +1,7 @@
 """The one setting, `CHOREOGRAPHY`, with its defaults.
 
 CHOREOGRAPHY = {
+    "KEYS": secrets that clients' keys are wrapped with, the newest first; the first wraps, all open,
     "REDIS_URL": where the streams are; default: as the engine's,
     "CALL_TIMEOUT": how long one call to a participant may take,
     "CLAIM_AFTER": when an event that a consumer took and never acknowledged goes to another one;
@@ -26,6 +27,12 @@ from django.core.signals import setting_changed
 from sagas.conf import conf as engine_conf
 
 LEAST_RETENTION = timedelta(days=30)
+LEAST_SECRET = 32
+KEYS_MEND = (
+    "Set CHOREOGRAPHY['KEYS'] (EVENT_KEYS) to a secret of at least 32 random characters, such as"
+    " `python -c 'import secrets; print(secrets.token_urlsafe(48))'` prints, and keep it:"
+    " without it personal data in events is lost."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Conf:
     """The setting as the mechanism reads it."""
 
     redis_url: str
+    keys: tuple[str, ...] = ()
     call_timeout: timedelta = timedelta(seconds=5)
     claim_after: timedelta = timedelta(seconds=15)
     backoff: timedelta = timedelta(seconds=1)
@@ -48,7 +56,8 @@ def conf() -> Conf:
     """The setting, checked.
 
     Raises:
-        ImproperlyConfigured: it has an unknown key, or keeps events for less than 30 days.
+        ImproperlyConfigured: it has an unknown key, keeps events for less than 30 days, or has a
+            secret that could be guessed.
     """
     given: dict[str, Any] = dict(getattr(settings, "CHOREOGRAPHY", {}))
     unknown = [key for key in given if key.lower() not in Conf.__slots__]
@@ -57,9 +66,12 @@ def conf() -> Conf:
         raise ImproperlyConfigured(f"CHOREOGRAPHY has unknown keys {unknown}; known: {names}")
     values: dict[str, Any] = {key.lower(): value for key, value in given.items()}
     values.setdefault("redis_url", engine_conf().redis_url)
+    values["keys"] = tuple(values.get("keys", ()))
     found = Conf(**values)
     if found.retention < LEAST_RETENTION:
         raise ImproperlyConfigured(f"CHOREOGRAPHY['RETENTION'] must be at least {LEAST_RETENTION.days} days")
+    if any(len(secret) < LEAST_SECRET for secret in found.keys):
+        raise ImproperlyConfigured(f"CHOREOGRAPHY['KEYS'] has a secret that is too short. {KEYS_MEND}")
     return found
 
 

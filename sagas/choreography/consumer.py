@@ -21,6 +21,7 @@ from sagas.choreography.bus import Bus, Entry
 from sagas.choreography.calling import Held, ParticipantCaller, Unsettled
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, parse
+from sagas.choreography.keys import WrongKey
 from sagas.choreography.topics import Caller, Facts, Group
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ BATCH_OF_FOLDS = 500
 WAIT = timedelta(milliseconds=500)
 HOLD_EVERY = 1.0
 DATABASE_AWAY = (OperationalError, InterfaceError)
+NO_FAULT_OF_EVENTS = (*DATABASE_AWAY, WrongKey)
 
 
 class Consumer:
@@ -47,6 +49,7 @@ class Consumer:
 
         Raises:
             OperationalError, InterfaceError, RedisError: a server is away; what was taken comes again.
+            WrongKey: the settings do not open a client's key; the same.
         """
         entries = self._claimed() or self.bus.read(self.group, self.name, self._batch, wait)
         if not entries:
@@ -55,10 +58,14 @@ class Consumer:
         wanted = [entry for entry in entries if entry.type in self.group.types]
         others = [entry.id for entry in entries if entry.type not in self.group.types]
         self.bus.acknowledge(self.group, [entry.id for entry in self._foreign(entries)] + others)
-        if self.group.fold is not None:
-            self._fold(wanted)
-        else:
-            self._react_to_all(wanted)
+        try:
+            if self.group.fold is not None:
+                self._fold(wanted)
+            else:
+                self._react_to_all(wanted)
+        except NO_FAULT_OF_EVENTS:
+            self.bus.put_off(self.group, self.name, wanted, conf().backoff, counts=False)
+            raise
         return len(entries)
 
     @property
@@ -132,7 +139,7 @@ class Consumer:
             return self._give_up(entry, event, key, reason)
         pause = conf().backoff * 2 ** (entry.deliveries - 1)
         log.warning("event put off", consumer=self.group.name, event_id=str(event.id), reason=reason)
-        self.bus.put_off(self.group, self.name, entry, min(pause, conf().claim_after))
+        self.bus.put_off(self.group, self.name, [entry], min(pause, conf().claim_after), counts=True)
         return False
 
     def _hold_back(self, entry: Entry, event: Event, held: Held) -> bool:
@@ -142,7 +149,7 @@ class Consumer:
         must not be given up.
         """
         log.info("event held back", consumer=self.group.name, event_id=str(event.id), reason=str(held))
-        self.bus.put_off(self.group, self.name, entry, min(held.wait, conf().claim_after), counts=False)
+        self.bus.put_off(self.group, self.name, [entry], min(held.wait, conf().claim_after), counts=False)
         return False
 
     def _give_up(self, entry: Entry, event: Event, key: bytes | None, reason: str) -> bool:

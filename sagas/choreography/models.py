@@ -162,6 +162,7 @@ class DeadLetter(models.Model):
 class ClientKey(models.Model):
     """The key of one client's personal data, and the pseudonym (`id`) that events know the client by.
 
+    `key` is wrapped (see `keys.py`).
     Anonymising takes key and client away; the pseudonym stays, and leads nowhere.
     """
 

@@ -1,4 +1,4 @@
-"""Anonymising a client: the key goes, and with it what events say of them; read models follow."""
+"""Keys of clients: destroyed to anonymise one, and with it what events say of them; wrapped anew."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.db import connection, transaction
 
-from sagas.choreography import projections
+from sagas.choreography import keys, projections
 from sagas.choreography.topics import registry
 from sagas.errors import NotAllowed
 
@@ -17,6 +17,14 @@ UPDATE choreography_clientkey
 """
 OPEN = "SELECT count(*) FROM choreography_stream WHERE client = %s AND ended_at IS NULL"
 EVENTS = "SELECT count(*) FROM choreography_event WHERE client = %s AND sealed <> ''"
+
+BATCH = 500
+KEYS = """
+SELECT id, key FROM choreography_clientkey
+ WHERE key IS NOT NULL AND (%s::uuid IS NULL OR id > %s) ORDER BY id LIMIT %s
+"""
+# A key that was destroyed meanwhile stays so.
+REPLACE = "UPDATE choreography_clientkey SET key = %s WHERE id = %s AND key = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +57,24 @@ def anonymise(client_id: int) -> Anonymised | None:
                 rows += cursor.rowcount
         cursor.execute(EVENTS, [row[0]])
         return Anonymised(int(cursor.fetchone()[0]), rows)
+
+
+def rewrap() -> int:
+    """Wrap the keys of all clients with the first secret of the settings; returns how many were not.
+
+    Raises:
+        WrongKey: one of them is opened by no secret of the settings; those before it are done.
+    """
+    count, last = 0, None
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(KEYS, [last, last, BATCH])
+            rows = cursor.fetchall()
+            if not rows:
+                return count
+            for id, stored in rows:
+                fresh = keys.rewrapped(bytes(stored))
+                if fresh is not None:
+                    cursor.execute(REPLACE, [fresh, id, bytes(stored)])
+                    count += cursor.rowcount
+            last = rows[-1][0]

@@ -17,7 +17,7 @@ import orjson
 from django.db import connection, transaction
 from uuid_utils.compat import uuid7
 
-from sagas.choreography import sealing
+from sagas.choreography import keys, sealing
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, Fact, following_id
 from sagas.choreography.topics import Group, Topic, registry
@@ -151,14 +151,18 @@ def begin(
 
 
 def client_key(client_id: int) -> tuple[UUID, bytes]:
-    """Pseudonym and key of a client, made if there are none; held until the transaction ends."""
+    """Pseudonym and key of a client, made if there are none; held until the transaction ends.
+
+    Raises:
+        WrongKey: the settings do not open the key, or cannot wrap a new one.
+    """
     with connection.cursor() as cursor:
         while True:
             cursor.execute(KEY, [client_id])
             row = cursor.fetchone()
             if row is not None:
-                return row[0], bytes(row[1])
-            cursor.execute(NEW_KEY, [uuid7(), client_id, sealing.new_key()])
+                return row[0], keys.unwrap(bytes(row[1]))
+            cursor.execute(NEW_KEY, [uuid7(), client_id, keys.wrap(sealing.new_key())])
 
 
 def record(group: Group, event: Event, facts: Sequence[Fact], key: bytes | None = None) -> Recorded:
@@ -241,19 +245,27 @@ def timeout_of(topic: Topic) -> timedelta:
 
 
 def look(group: Group, event: Event) -> tuple[bool, bytes | None]:
-    """Whether the group has handled the event, and the key of its client."""
+    """Whether the group has handled the event, and the key of its client.
+
+    Raises:
+        WrongKey: the settings do not open the key.
+    """
     with connection.cursor() as cursor:
         cursor.execute(LOOK, [event.time, event.id, group.name, event.client])
         handled, key = cursor.fetchone()
-    return handled, None if key is None else bytes(key)
+    return handled, None if key is None else keys.unwrap(bytes(key))
 
 
 def key_of_client(client: UUID | None) -> bytes | None:
-    """The key behind a pseudonym, if it is not destroyed."""
+    """The key behind a pseudonym, if it is not destroyed.
+
+    Raises:
+        WrongKey: the settings do not open it.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT key FROM choreography_clientkey WHERE id = %s", [client])
         row = cursor.fetchone()
-    return None if row is None or row[0] is None else bytes(row[0])
+    return None if row is None or row[0] is None else keys.unwrap(bytes(row[0]))
 
 
 def history(stream: UUID) -> list[Event]:

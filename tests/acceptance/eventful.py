@@ -288,6 +288,7 @@ class Eventful:
             "PARTICIPANTS_FAULTS": "1",
             "DJANGO_DEBUG": "0",
             "DJANGO_SECRET_KEY": "of-the-eventful-world",
+            "EVENT_KEYS": "of-the-eventful-world-and-of-nothing-else",
             "DJANGO_ALLOWED_HOSTS": "127.0.0.1",
             "SEED_DEMO_USERS": "1",
             "DEMO_TOKEN_OPERATOR": TOKEN,

@@ -63,7 +63,7 @@ SELECT n, gen_random_uuid() AS stream, n %% 3 = 0 AS good,
 """
 KEYS = """
 INSERT INTO choreography_clientkey (id, client_id, key)
-SELECT gen_random_uuid(), 1000000 + n, '\\x00' FROM generate_series(1, %(clients)s) AS n
+SELECT gen_random_uuid(), 1000000 + n, %(key)s FROM generate_series(1, %(clients)s) AS n
 """
 STREAMS = """
 INSERT INTO choreography_stream (id, topic, version, status, succeeded, client, correlation_id, created_at,
@@ -74,7 +74,7 @@ MILLION = """
 INSERT INTO choreography_event (at, event_id, topic, stream, version, type, schema_version, source,
                                 correlation_id, client, sealed, data)
 SELECT made.at + told.version * interval '5 ms', gen_random_uuid(), %(topic)s, made.stream, told.version,
-       told.type, 1, 'month', 'bench', made.client, '',
+       told.type, 1, 'month', 'bench', made.client, %(sealed)s,
        jsonb_build_object('checkout_id', made.stream, 'store_id', 1 + n %% 5, 'order_id', n,
                           'amount', '59.98', 'currency', 'EUR',
                           'items', '[{"product_id": 456, "quantity": 2}]'::jsonb)
@@ -152,6 +152,7 @@ class Bench:
             "PARTICIPANTS_FAULTS": "1",
             "DJANGO_DEBUG": "0",
             "DJANGO_SECRET_KEY": "of-a-benchmark",
+            "EVENT_KEYS": "of-a-benchmark-and-of-nothing-else",
             "SEED_DEMO_USERS": "1",
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "WARNING",
@@ -249,7 +250,7 @@ def remembered(on: Bench, database: psycopg.Connection[Any], options: argparse.N
     """Replay and rebuild in a large store."""
     for idle in (on.relay, on.consumers):
         idle.stop()
-    fill(database, options.orders)
+    fill(database, options.orders, json.loads(on.run("-m", "tests.benchmarks.remembering", "seal", "1")))
     events = one(database, "SELECT count(*) FROM choreography_event WHERE source = 'month'")
     found: Found = {"events": events, "orders": options.orders}
     found["replay ms"] = replayed(on, options.replays)
@@ -271,9 +272,10 @@ def replayed(on: Bench, count: int) -> Found:
     }
 
 
-def fill(database: psycopg.Connection[Any], orders: int) -> None:
-    """A month of checkouts with so many orders, and ten thousand clients or fewer."""
-    given = {"topic": TOPIC, "streams": 3 * orders, "clients": min(10_000, orders)}
+def fill(database: psycopg.Connection[Any], orders: int, personal: Mapping[str, str]) -> None:
+    """A month of checkouts with so many orders, and ten thousand clients or fewer, all sealed alike."""
+    given = {"topic": TOPIC, "streams": 3 * orders, "clients": min(10_000, orders), **personal}
+    given["key"] = personal["key"].encode()
     database.execute("SELECT choreography_make_partitions((now() - interval '30 days')::date, now()::date)")
     for statement in (KEYS, MONTH, STREAMS, MILLION):
         with psycopg.ClientCursor(database) as cursor:

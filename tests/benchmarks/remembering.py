@@ -1,6 +1,7 @@
-"""`python -m tests.benchmarks.remembering replay N | rebuild NAME`: what a process with Django measures.
+"""`python -m tests.benchmarks.remembering replay N | rebuild NAME | seal CLIENT`: what needs Django.
 
-Prints JSON: the milliseconds of each replay, or the seconds of the rebuild.
+Prints JSON: the milliseconds of each replay; the seconds of the rebuild; a client's stored key with what
+it has sealed.
 """
 
 import json
@@ -40,11 +41,24 @@ def rebuild(name: str) -> float:
     return time.perf_counter() - began
 
 
+def seal(client: int) -> dict[str, str]:
+    """A new key as it is stored, and a client's personal data under it."""
+    from sagas.choreography import keys, sealing
+
+    key = sealing.new_key()
+    return {"key": keys.wrap(key).decode(), "sealed": sealing.seal({"client_id": client}, key)}
+
+
 def main(given: Sequence[str]) -> None:
-    """Measure one thing."""
+    """Do one thing."""
     django.setup()
     what, of = given
-    print(json.dumps(replays(int(of)) if what == "replay" else rebuild(of)))
+    if what == "replay":
+        print(json.dumps(replays(int(of))))
+    elif what == "rebuild":
+        print(json.dumps(rebuild(of)))
+    else:
+        print(json.dumps(seal(int(of))))
 
 
 if __name__ == "__main__":

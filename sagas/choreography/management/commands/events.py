@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.forms.models import model_to_dict
 
-from sagas.choreography import deadletters, partitions, privacy, projections, running, store
+from sagas.choreography import deadletters, keys, partitions, privacy, projections, running, store
 from sagas.choreography.conf import conf
 from sagas.choreography.events import cloudevent
 from sagas.choreography.models import DeadLetter
@@ -45,6 +45,7 @@ class Command(BaseCommand):
         rebuild.add_argument("name", help="such as orders-by-client")
         anonymise = commands.add_parser("anonymise", help="destroy the key of a client's personal data")
         anonymise.add_argument("--client", type=int, required=True)
+        commands.add_parser("rewrap", help="wrap all clients' keys with the first of CHOREOGRAPHY['KEYS']")
         replay = commands.add_parser("replay", help="the history of one stream")
         replay.add_argument("stream", type=UUID)
         parts = commands.add_parser("partitions", help="make partitions ahead, drop old ones, list them")
@@ -55,7 +56,7 @@ class Command(BaseCommand):
         """Run the subcommand."""
         try:
             getattr(self, options["command"].replace("-", "_"))(options)
-        except (SagaError, LookupError) as error:
+        except (SagaError, LookupError, keys.WrongKey) as error:
             raise CommandError(str(error)) from None
 
     def consume(self, options: dict[str, Any]) -> None:
@@ -109,6 +110,11 @@ class Command(BaseCommand):
         if done is None:
             raise CommandError(f"nothing is known of client {options['client']}")
         self.stdout.write(f"{done.events} events are unreadable now, {done.rows} rows of read models deleted")
+
+    def rewrap(self, options: dict[str, Any]) -> None:
+        """Have the newest secret protect all clients' keys."""
+        count = privacy.rewrap()
+        self.stdout.write(f"{count} keys are wrapped anew; every key is under the first secret now")
 
     def replay(self, options: dict[str, Any]) -> None:
         """Print one stream."""
