@@ -31,6 +31,7 @@ ROUTES = {
     "sagas.scan.*": MAINTENANCE,
 }
 CANARY_PERIOD = timedelta(seconds=30)
+PARTITIONS_PERIOD = timedelta(hours=1)
 # Long, because the worker's wall clock against the sender's decides, and either may be hours wrong.
 SCAN_EXPIRES = timedelta(days=1)
 
@@ -45,7 +46,9 @@ def sagas_use(app: Celery) -> None:
 
     @app.on_after_configure.connect(weak=False)
     def add(sender: Any, **_: Any) -> None:
-        from sagas.conf import conf  # settings are read when Celery reads its own
+        from django.conf import settings as project  # settings are read when Celery reads its own
+
+        from sagas.conf import conf
 
         settings = sender.conf
         # Each queue with an exchange and key of its own: without them all three would bind to the
@@ -69,6 +72,8 @@ def sagas_use(app: Celery) -> None:
             "webhooks": conf().webhook_period,
             "canary": CANARY_PERIOD,
         }
+        if any(name.startswith("sagas.choreography") for name in project.INSTALLED_APPS):
+            periods["partitions"] = PARTITIONS_PERIOD
         settings.beat_schedule = {
             **{name: beat_entry(name, period) for name, period in periods.items()},
             **(settings.beat_schedule or {}),

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from sagas.admin.readonly import ReadOnlyAdmin
 from sagas.choreography import deadletters
 from sagas.choreography.models import DeadLetter
+from sagas.errors import NotAllowed
 
 SEE, STEER = "sagas.view_saga", "sagas.steer_saga"
 
@@ -51,7 +52,12 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def redrive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         """Send the chosen letters on their way."""
         who = request.user.get_username()
-        done = sum(deadletters.redrive(letter.pk, who) for letter in queryset.order_by("pk"))
+        done = 0
+        for letter in queryset.order_by("pk"):
+            try:
+                done += deadletters.redrive(letter.pk, who)
+            except NotAllowed as error:
+                messages.error(request, str(error))
         messages.success(request, f"{done} on their way; those redriven before were left alone.")
 
     def has_steer_permission(self, request: HttpRequest) -> bool:

@@ -13,6 +13,7 @@ from sagas.choreography.events import Event
 from sagas.choreography.models import DeadLetter
 from sagas.choreography.store import Recorded
 from sagas.choreography.topics import Facts, Group
+from sagas.errors import NotAllowed
 
 
 def bury(
@@ -45,6 +46,9 @@ def redrive(letter_id: int, actor: str) -> bool:
     """Have the group handle the event after all; False if somebody did that already.
 
     The event goes through the outbox again; all groups but this one know that they have handled it.
+
+    Raises:
+        NotAllowed: the event is beyond the retention, and gone.
     """
     with transaction.atomic():
         letter = DeadLetter.objects.select_for_update().get(pk=letter_id)
@@ -56,6 +60,12 @@ def redrive(letter_id: int, actor: str) -> bool:
             cursor.execute(
                 "DELETE FROM choreography_inbox WHERE at = %s AND event_id = %s AND consumer = %s", again
             )
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM choreography_event WHERE at = %s AND position = %s)",
+                [letter.event_at, letter.position],
+            )
+            if not cursor.fetchone()[0]:
+                raise NotAllowed(f"the event of dead letter {letter_id} is beyond the retention, and gone")
             cursor.execute(
                 "INSERT INTO choreography_outbox (position, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 [letter.position, letter.event_at],

@@ -18,6 +18,7 @@ SUCCESS = Counter("saga_choreo_success", "Streams that ended well", ["source"])
 FAILED = Counter("saga_choreo_failed", "Streams that ended badly", ["source"])
 REPLAY = Histogram("event_replay_duration_seconds", "Replay of one stream", buckets=BUCKETS)
 DEAD = Counter("event_dead_letters", "Events given up by a group", ["topic", "consumer"])
+DEAD_WAITING = Gauge("event_dead_letters_waiting", "Dead letters not dealt with", multiprocess_mode="max")
 WAITING = Gauge("event_outbox_waiting", "Events stored and not yet on a stream", multiprocess_mode="max")
 LAG = Gauge("event_consumer_lag", "Events a group has still to handle", ["consumer"], multiprocess_mode="max")
 

@@ -14,7 +14,7 @@ import redis
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from sagas.choreography import metrics, partitions, store
+from sagas.choreography import deadletters, metrics, partitions, store
 from sagas.choreography.bus import Bus
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event
@@ -28,7 +28,7 @@ BATCH = 500
 WAIT = 0.25
 GRACE = "2 seconds"
 HORIZON = "60 seconds"
-PARTITIONS_EVERY = 3600.0
+PARTITIONS_EVERY, PARTITIONS_AGAIN = 3600.0, 60.0
 TAKE = f"""
 SELECT {", ".join(f"e.{name.strip()}" for name in COLUMNS.split(","))}
   FROM (SELECT position, at FROM choreography_outbox ORDER BY position LIMIT %s) o
@@ -158,11 +158,13 @@ class Relay:
         """
         expire_overdue(self.bus)
         if time.monotonic() >= self._partitions_at:
+            self._partitions_at = time.monotonic() + PARTITIONS_AGAIN
             partitions.maintain(conf().ahead, conf().retention)
             self._partitions_at = time.monotonic() + PARTITIONS_EVERY
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM choreography_outbox")
             metrics.WAITING.set(cursor.fetchone()[0])
+        metrics.DEAD_WAITING.set(deadletters.waiting().count())
         for group in all_groups():
             metrics.LAG.labels(group.name).set(self.bus.lag(group))
             if not self.bus.queued(group):

@@ -41,12 +41,12 @@ class Crew:
         thread = threading.Thread(target=self._loop, args=(name, turn, every), name=name, daemon=True)
         self._threads.append(thread)
 
-    def run(self, metrics_port: int = 0) -> bool:
+    def run(self, metrics_port: int = 0, metrics_address: str = "127.0.0.1") -> bool:
         """Work until SIGTERM or SIGINT; what was begun is finished. False if a thread has died."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         if metrics_port:
-            start_http_server(metrics_port, "127.0.0.1")
+            start_http_server(metrics_port, metrics_address)
         for thread in self._threads:
             thread.start()
         for thread in self._threads:

@@ -35,7 +35,8 @@ class Command(BaseCommand):
         consume.add_argument("--workers", type=int, default=2, help="threads a group (default 2)")
         relay = commands.add_parser("relay", help="take events from the outbox to the streams, and upkeep")
         for one in (consume, relay):
-            one.add_argument("--metrics-port", type=int, default=0, help="serve metrics on loopback")
+            one.add_argument("--metrics-port", type=int, default=0, help="serve metrics there")
+            one.add_argument("--metrics-address", default="127.0.0.1", help="on this interface (loopback)")
         dead = commands.add_parser("dead-letters", help="events that a group could not handle")
         dead.add_argument("action", choices=["list", "show", "redrive"])
         dead.add_argument("ids", type=int, nargs="*", metavar="ID")
@@ -63,14 +64,14 @@ class Command(BaseCommand):
         """Consume until told to stop."""
         names = registry.groups if ALL in options["group"] else options["group"]
         crew = running.consumers([registry.groups[name] for name in names], options["workers"])
-        self._run(crew, options["metrics_port"])
+        self._run(crew, options)
 
     def relay(self, options: dict[str, Any]) -> None:
         """Relay until told to stop."""
-        self._run(running.relays(), options["metrics_port"])
+        self._run(running.relays(), options)
 
-    def _run(self, crew: running.Crew, metrics_port: int) -> None:
-        if not crew.run(metrics_port):
+    def _run(self, crew: running.Crew, options: dict[str, Any]) -> None:
+        if not crew.run(options["metrics_port"], options["metrics_address"]):
             raise CommandError("a loop has died; the log says of what")
 
     def dead_letters(self, options: dict[str, Any]) -> None:
@@ -130,7 +131,13 @@ class Command(BaseCommand):
         retention = conf().retention if options["retention"] is None else timedelta(days=options["retention"])
         if retention < timedelta(days=30):
             raise CommandError("events are kept for at least 30 days")
+        astray = {table: partitions.strays(table) for table in partitions.TABLES}
         made, dropped = partitions.maintain(ahead, retention)
+        for table, rows in astray.items():
+            if rows:
+                self.stdout.write(
+                    f"{table}: {rows} rows came for a day without a partition, which has one now"
+                )
         for table in partitions.TABLES:
             found = partitions.existing(table)
             size = sum(partition.bytes for partition in found)
