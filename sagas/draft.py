@@ -98,9 +98,11 @@ class Draft:
         return self.definition.steps[position]
 
     def go_on(self) -> None:
-        """Continue in the direction of the saga as it stands now."""
+        """Continue in the direction of the saga as it stands now; without its lock it has none."""
         if self.state.status is Status.COMPENSATING:
             self.undo_next()
+        elif self.state.awaits_lock:
+            return
         elif self.state.status in (Status.PENDING, Status.IN_PROGRESS, Status.WAITING):
             self.advance()
 

@@ -558,7 +558,7 @@ def intervene(
     state = load(saga_id)
     if request_id is not None and _asked_before(saga_id, request_id):
         return Progress(state)
-    _mind_the_parent(state, verb)
+    interventions.mind_the_parent(state, verb)
     definition = registry.get(state.type, state.version)
     who = Entry(verb, actor=actor, reason=reason, request_id=request_id)
     try:
@@ -583,7 +583,7 @@ def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> str:  # noqa: B
         NotAllowed: its state forbids it.
     """
     state = load(saga_id)
-    _mind_the_parent(state, verb)
+    interventions.mind_the_parent(state, verb)
     definition, who = registry.get(state.type, state.version), Entry(verb)
     decision = interventions.intervene(definition, state, verb, wish, who, clock.now())
     return (
@@ -612,13 +612,6 @@ def _asked_before(saga_id: UUID, request_id: str) -> bool:
 
 
 PARENTS_ACTOR = "parent saga"
-
-
-def _mind_the_parent(state: SagaState, verb: str) -> None:
-    """A child is undone or run again by its parent only, which relies on its outcome (rule 18)."""
-    ends = verb == "compensate" or (verb in ("retry", "retry-from") and state.status in FINISHED)
-    if state.parent_id is not None and ends:
-        raise NotAllowed(f"this saga is a child; ask for {verb} of its parent {state.parent_id}")
 
 
 def child_of(key: str) -> SagaState | None:

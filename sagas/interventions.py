@@ -55,6 +55,17 @@ def intervene(
     return Nothing(reason) if reason else draft.decision()
 
 
+def mind_the_parent(state: SagaState, verb: str) -> None:
+    """A child is undone or run again by its parent only, which relies on its outcome (rule 18).
+
+    Raises:
+        NotAllowed: naming the parent.
+    """
+    ends = verb == "compensate" or (verb in ("retry", "retry-from") and state.status in FINISHED)
+    if state.parent_id is not None and ends:
+        raise NotAllowed(f"this saga is a child; ask for {verb} of its parent {state.parent_id}")
+
+
 def _step(draft: Draft, wish: Wish) -> StepState:
     if not wish.step:
         raise NotAllowed("name the step: one of " + ", ".join(s.name for s in draft.state.steps))
@@ -202,13 +213,26 @@ def compensate(draft: Draft, wish: Wish) -> str:
 
 def _by_hand(draft: Draft, wish: Wish) -> StepState:
     step = _step(draft, wish)
+    if draft.state.awaits_lock:
+        raise NotAllowed(f"the saga waits for its lock {draft.state.lock_key!r}; its steps have not begun")
     if step.in_flight:
         raise NotAllowed("a worker is on that step; pause the saga and wait for its answer first")
     if step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.COMPENSATED):
         raise NotAllowed(f"the step is {step.status} already")
     if draft.state.status in FINISHED:
         raise NotAllowed(f"the saga is {draft.state.status}; nothing of it can be settled by hand")
+    if not draft.state.backward:
+        _mind_the_child(step)
     return step
+
+
+def _mind_the_child(step: StepState) -> None:
+    """A child that lives must not be left behind by a parent that no longer waits for it (rule 18)."""
+    not_started = (step.error or {}).get("code") == "child_not_started"
+    if "child" in (step.request or {}) and step.effect is Effect.UNKNOWN and not not_started:
+        raise NotAllowed(
+            f"step {step.name} has started a saga of its own; settle that one, or go back with retry-from"
+        )
 
 
 def skip(draft: Draft, wish: Wish) -> str:
@@ -269,6 +293,7 @@ def resolve(draft: Draft, wish: Wish) -> str:
         if step.in_flight:
             raise NotAllowed(f"a worker is on step {step.name}; wait for its answer first")
         if step.status in (StepStatus.PENDING, StepStatus.WAITING):
+            _mind_the_child(step)
             draft.skip(step.position, "handled outside")
         if step.due_at is not None:
             draft.update_step(step.position, due_at=None)
