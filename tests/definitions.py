@@ -203,7 +203,7 @@ class Waiting(SagaDefinition, register=False):
 
 
 class Parent(SagaDefinition, register=False):
-    """Takes a lock, starts a child, and has a step that is tried for as long as it takes."""
+    """Starts a child, and has a step that is tried for as long as it takes."""
 
     type = "parent"
 
@@ -228,6 +228,63 @@ class Parent(SagaDefinition, register=False):
         return shop.post("undo-patient")
 
 
+class Buyer(SagaDefinition, register=False):
+    """Starts a child that has a point of no return."""
+
+    type = "buyer"
+
+    @step
+    def buy(self, saga: SagaView) -> Child:
+        return Child("pivot", {})
+
+    @step
+    def unpack(self, saga: SagaView) -> Call:
+        return shop.post("unpack")
+
+
+class Locked(SagaDefinition, register=False):
+    """Shuts others of its kind out, which wait in line."""
+
+    type = "locked"
+    lock = lambda i: "order:7"  # noqa: E731  declared as an author would
+
+    @step
+    def change(self, saga: SagaView) -> Call:
+        return shop.post("change")
+
+    @change.compensation
+    def change_back(self, saga: SagaView) -> Call:
+        return shop.post("change-back")
+
+    @step
+    def tell(self, saga: SagaView) -> Call:
+        return shop.post("tell")
+
+
+class Refusing(Locked, register=False):
+    """The same, but others are not accepted meanwhile."""
+
+    type = "refusing"
+    lock_conflict = "refuse"
+
+
+class Family(SagaDefinition, register=False):
+    """Shares its lock with the child that it starts."""
+
+    type = "family"
+    lock = lambda i: "order:7"  # noqa: E731  as above
+
+    @step
+    def member(self, saga: SagaView) -> Child:
+        return Child("locked", {})
+
+    @step
+    def file(self, saga: SagaView) -> Call:
+        return shop.post("file")
+
+
+# What steps of the others start.
+CHILDREN: tuple[type[SagaDefinition], ...] = (Chain, Pivot, Locked)
 SHAPES: tuple[type[SagaDefinition], ...] = (
     Chain,
     InlineChain,
@@ -237,6 +294,10 @@ SHAPES: tuple[type[SagaDefinition], ...] = (
     Skipping,
     Waiting,
     Parent,
+    Buyer,
+    Locked,
+    Refusing,
+    Family,
 )
 
 

@@ -46,7 +46,7 @@ does not matter.
 
 from sagas.testing.choices import Chance, Choices
 from sagas.testing.invariants import BrokenInvariant
-from sagas.testing.matrix import Report, crash_matrix, random_histories
+from sagas.testing.matrix import Report, crash_matrix, random_histories, world_of
 from sagas.testing.participants import Anything, Participants
 from sagas.testing.scenario import (
     ALWAYS,
@@ -97,4 +97,5 @@ __all__ = [
     "transient",
     "unknown",
     "worker_lost",
+    "world_of",
 ]

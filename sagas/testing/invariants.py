@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sagas.children import UNDONE
 from sagas.definition import SagaDefinition
 from sagas.draft import idempotency_key
 from sagas.state import (
@@ -51,8 +52,9 @@ class Monitor:
 
     definition: SagaDefinition
     participants: Participants
+    children: Callable[[int], Sequence[SagaState]] = lambda position: ()
     holders: dict[int, str] = field(default_factory=dict)
-    children: set[int] = field(default_factory=set)
+    parents: set[int] = field(default_factory=set)
     run: int = 0
 
     # --- while it runs
@@ -124,13 +126,13 @@ class Monitor:
     def _turned(self, before: SagaState) -> None:
         for item in self.definition.steps:
             require(
-                not item.pivot or self.participants.net(item.position) == 0,
+                not item.pivot or self._net(item.position) == 0,
                 f"rule 15: the saga turned although its pivot {item.name} has taken effect",
             )
 
     def _step_moved(self, old: StepState, new: StepState, kinds: set[str]) -> None:
         if "child" in (new.request or {}):
-            self.children.add(new.position)
+            self.parents.add(new.position)
         require(new.generation >= old.generation, f"rule 11: the generation of {new.name} fell")
         require(new.undo_generation >= old.undo_generation, f"rule 11: {new.name}'s undo generation fell")
         if new.generation == old.generation:
@@ -175,12 +177,16 @@ class Monitor:
         later = [
             item.name
             for item in self.definition.steps
-            if self.undoable(item.position)
-            and item.stage > stage
-            and self.participants.net(item.position) > 0
+            if self.undoable(item.position) and item.stage > stage and self._net(item.position) > 0
         ]
         name = self.definition.steps[position].name
         require(not later, f"{name} was undone before {later}, which was done after it")
+
+    def bore(self, position: int) -> None:
+        """A step has started a child: it is the only one of its generation, and of those not undone."""
+        alive = [child for child in self.children(position) if child.status not in UNDONE]
+        name = self.definition.steps[position].name
+        require(len(alive) == 1, f"rule 18: {len(alive)} children of {name} live")
 
     # --- at the end
 
@@ -189,7 +195,7 @@ class Monitor:
         if state.status in NEEDS_PERSON:
             require(any(e.kind in ALERTS for e in audit), f"the saga is {state.status} without an alert")
             return
-        if state.status is Status.WAITING and any(step.wait for step in state.steps):
+        if state.awaits_lock or (state.status is Status.WAITING and any(step.wait for step in state.steps)):
             return
         require(state.status in FINISHED, f"the saga stays {state.status} for ever, silently")
         for item, step in zip(self.definition.steps, state.steps, strict=True):
@@ -213,12 +219,18 @@ class Monitor:
 
     def undoable(self, position: int) -> bool:
         """Whether a step has an inverse: its own, or that of the child saga which it starts."""
-        return self.definition.steps[position].undo is not None or position in self.children
+        return self.definition.steps[position].undo is not None or position in self.parents
+
+    def _net(self, position: int) -> int:
+        """How many effects of a step stand; a child stands until it is undone."""
+        if position in self.parents:
+            return sum(child.status not in UNDONE for child in self.children(position))
+        return self.participants.net(position)
 
     def _standing(self, position: int, run: int) -> int:
         """How many effects stand; of a step without inverse, those of one run of the saga."""
         if self.undoable(position):
-            return self.participants.net(position)
+            return self._net(position)
         return self.participants.done(position, run)
 
     def _run_of(self, state: SagaState, step: StepState) -> int:

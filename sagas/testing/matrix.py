@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -46,6 +46,7 @@ def crash_matrix(
     data: Any = None,
     *,
     answers: Mapping[str, Mapping[str, Any]] | None = None,
+    children: Sequence[SagaDefinition | type[SagaDefinition]] = (),
     depth: int = 2,
     limit: int = 3000,
     build: Build | None = None,
@@ -57,13 +58,14 @@ def crash_matrix(
     outcomes, crashes, doubled, lost and late messages, cancel, timeout. With `depth` 2 or more a
     second failure follows the first at every later point, at most `limit` histories in all, evenly
     spread. `data` is the input; `answers` gives results of steps, by name, where later steps
-    compute with them.
+    compute with them, those of a child as `child/step`; `children` are the definitions of children
+    that are not registered. A saga that takes a semantic lock has another one of its kind beside it.
 
     Raises:
         BrokenInvariant: with the shortest history that breaks an invariant.
     """
     real = instance(definition)
-    make = build or (lambda choices: World(real, data or {}, choices, answers=answers or {}))
+    make = build or world_of(real, data, answers=answers, children=children)
     report = Report()
     level: list[Deviations] = [{}]
     for reached in range(depth + 1):
@@ -76,6 +78,22 @@ def crash_matrix(
         room = limit - report.histories
         level = following if len(following) <= room else _spread(following, max(room, 0))
     return report
+
+
+def world_of(
+    definition: SagaDefinition,
+    data: Any = None,
+    *,
+    answers: Mapping[str, Mapping[str, Any]] | None = None,
+    children: Sequence[SagaDefinition | type[SagaDefinition]] = (),
+    **parts: Any,
+) -> Build:
+    """How to build the world of a saga and its children, with a rival if it takes a lock."""
+    input_ = data or {}
+    rival = {"rival": (definition, input_)} if type(definition).lock is not None else {}
+    parts = {"beside": rival, "answers": answers or {}, **parts}
+    parts["children"] = [instance(child) for child in children]
+    return lambda choices: World(definition, input_, choices, **parts)
 
 
 def _spread(items: list[Deviations], count: int) -> list[Deviations]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sagas import interventions
+from sagas import children, interventions
 from sagas.draft import idempotency_key
-from sagas.errors import NotAllowed
+from sagas.errors import LockHeld, NotAllowed
 from sagas.interventions import Wish
 from sagas.state import (
     FINISHED,
@@ -17,7 +17,6 @@ from sagas.state import (
     Done,
     Entry,
     LeaseExpired,
-    LockGranted,
     Overdue,
     Polled,
     Refused,
@@ -25,7 +24,6 @@ from sagas.state import (
     Rung,
     SagaState,
     Signalled,
-    Status,
     StepState,
     StepStatus,
     WaitOver,
@@ -39,10 +37,12 @@ PAUSED_FOR = timedelta(hours=1)
 # --- Scans --------------------------------------------------------------------------------------------
 
 
-def scan(take: Callable[[int], list[UUID]], mend: Callable[[], Moves]) -> Moves:
+def scan(
+    take: Callable[[int], list[UUID]], mend: Callable[[Stage], Moves], stages: Mapping[UUID, Stage]
+) -> Moves:
     """One tick of a scan."""
-    for _ in take(50):
-        yield from mend()
+    for saga_id in take(50):
+        yield from mend(stages[saga_id])
 
 
 def resume(stage: Stage) -> Moves:
@@ -54,8 +54,8 @@ def resume(stage: Stage) -> Moves:
             state = yield from stage.happen(LeaseExpired(step.position, _learn(stage, state, step)), who)
         elif step.status is StepStatus.WAITING:
             state = yield from _look_at_wait(stage, state, step)
-    if state.status is Status.WAITING and state.lock_key is not None:
-        state = yield from stage.happen(LockGranted(), who)
+    if state.awaits_lock:
+        state = yield from stage.take_lock(who)
     if rang_for and due(state):
         state = yield from stage.happen(Rung(), who)
     stage.ring(state, due(state))
@@ -70,7 +70,7 @@ def give_up(stage: Stage) -> Moves:
 def _learn(stage: Stage, state: SagaState, step: StepState) -> Done | Refused | None:
     backward = step.status is StepStatus.COMPENSATING
     request = (step.undo_request if backward else step.request) or {}
-    if "participant" not in request and "child" not in request:
+    if "participant" not in request:
         return None
     if stage.pick(f"question about {step.name}", tuple(Question)) is Question.FAILED:
         stage.note(f"the participant does not say what became of {step.name}")
@@ -82,11 +82,16 @@ def _look_at_wait(
     stage: Stage, state: SagaState, step: StepState
 ) -> Generator[datetime | None, None, SagaState]:
     wait, who = step.wait or {}, "the recovery scan"
+    if wait.get("kind") == "child":
+        child = stage.store.child_of(idempotency_key(state.id, step, backward=False))
+        ended = children.outcome(child) if child is not None else None
+        if ended is not None:
+            return (yield from stage.happen(Resolved(step.position, step.generation, ended), who))
     if wait.get("until") and datetime.fromisoformat(wait["until"]) <= stage.now:
         return (yield from stage.happen(WaitOver(step.position), who))
     if not wait.get("poll_at") or datetime.fromisoformat(wait["poll_at"]) > stage.now:
         return state
-    learnt = _learn(stage, state, step)
+    learnt = _learn(stage, state, step) if wait["kind"] == "callback" else None
     if learnt is not None:
         return (yield from stage.happen(Resolved(step.position, step.generation, learnt), who))
     return (yield from stage.happen(Polled(step.position), who))
@@ -99,12 +104,13 @@ def intervene(stage: Stage, verb: str, reason: str = "asked to", wish: Wish | No
     """An operator asks for something; what the engine does not allow is noted and has no effect."""
     who, wanted = Entry(verb, actor="operator", reason=reason), wish or Wish()
     try:
+        interventions.mind_the_parent(stage.state, verb)
         settled = yield from stage.settle(
             stage.state,
             lambda known, now: interventions.intervene(stage.definition, known, verb, wanted, who, now),
             Cause("an operator", by_person=True),
         )
-    except NotAllowed as error:
+    except (NotAllowed, LockHeld) as error:
         stage.note(f"the operator may not {verb}: {error}")
         return
     if isinstance(settled.decision, Decision):
@@ -135,14 +141,14 @@ def time_out(stage: Stage, times: int) -> Moves:
 
 def send_signals(stage: Stage, step: StepState, number: int) -> Moves:
     """The outside sends, or does not send, what a waiting step waits for."""
-    wait = step.wait or {}
-    fate = stage.pick(f"signal {wait.get('name')}", tuple(Signal)) if stage.script is None else Signal.COMES
+    wait, story = step.wait or {}, stage.scene.script is not None
+    fate = Signal.COMES if story else stage.pick(f"signal {wait.get('name')}", tuple(Signal))
     if fate is Signal.NEVER:
         stage.note(f"{wait.get('name')} {fate}")
         return
     data = {"approved": fate is not Signal.NO}
-    if stage.script is not None:
-        data = stage.signals[wait["name"]].pop(0)
+    if story:
+        data = stage.scene.signals[stage.called(wait["name"])].pop(0)
     for _ in range(2 if fate is Signal.TWICE else 1):
         yield from signal(stage, wait["name"], data, f"{wait['name']}-{number}")
 

@@ -3,7 +3,8 @@
     given(PurchaseSaga, data).when("process-payment", refused("insufficient funds"))
         .expect("release-inventory").ends("compensated")
 
-No server, no database, virtual time. Whatever a scenario asserts, the engine's own invariants are
+A step that starts another saga starts the real one; its steps are told of as `child/step`. No
+server, no database, virtual time. Whatever a scenario asserts, the engine's own invariants are
 checked as well.
 """
 
@@ -81,9 +82,14 @@ def worker_lost(*, times: int = 1, after_the_call: bool = True) -> Happening:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a scenario went, for what else a test wants to look at."""
+    """How a scenario went, for what else a test wants to look at.
+
+    `others` are the sagas that ran beside it and all children, by label; of a step that was done
+    more than once the latest child.
+    """
 
     state: SagaState
+    others: Mapping[str, SagaState]
     compensations: tuple[str, ...]
     calls: tuple[str, ...]
     history: tuple[str, ...]
@@ -96,7 +102,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Scenario:
-    """One story about one saga; nothing happens before `ends`."""
+    """One story about one saga, its children and who runs beside it; nothing happens before `ends`."""
 
     definition: SagaDefinition
     data: Any = None
@@ -104,6 +110,8 @@ class Scenario:
     answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     meanwhile: dict[str, Meanwhile] = field(default_factory=dict)
     signals: dict[str, list[Any]] = field(default_factory=dict)
+    children: list[SagaDefinition] = field(default_factory=list)
+    others: dict[str, tuple[SagaDefinition, Any]] = field(default_factory=dict)
     expected: Sequence[str] | None = None
     calls: list[str] = field(default_factory=list)
 
@@ -119,12 +127,24 @@ class Scenario:
         self.answers[step] = result
         return self
 
+    def with_child(self, *definitions: SagaDefinition | type[SagaDefinition]) -> Self:
+        """Sagas that steps of this one start, where they are not registered."""
+        self.children.extend(instance(definition) for definition in definitions)
+        return self
+
+    def beside(
+        self, label: str, definition: SagaDefinition | type[SagaDefinition], data: Any = None, **fields: Any
+    ) -> Self:
+        """Another saga runs at the same time, started a moment later; its steps are `label/step`."""
+        self.others[label] = instance(definition), data if data is not None else fields
+        return self
+
     def cancelled_during(self, step: str) -> Self:
-        """An operator has the saga undone while the call of `step` is under way."""
+        """An operator has the saga, of a child the whole family, undone while `step` is called."""
         return self._during(step, Meanwhile.CANCELLED)
 
     def timed_out_during(self, step: str) -> Self:
-        """The saga's last deadline passes while the call of `step` is under way."""
+        """The last deadline of the saga that `step` belongs to passes while it is called."""
         return self._during(step, Meanwhile.TIMED_OUT)
 
     def signalled(self, name: str, data: Any = None) -> Self:
@@ -149,11 +169,25 @@ class Scenario:
         Raises:
             AssertionError: it does not, or breaks an invariant; with the history.
         """
-        world = World(self.definition, self.data or {}, answers=self.answers, script=self._reply)
-        world.meanwhile, world.signals = self._interruption, self.signals
+        world = World(
+            self.definition,
+            self.data or {},
+            children=self.children,
+            beside=self.others,
+            answers=self.answers,
+            script=self._reply,
+            meanwhile=self._interruption,
+            signals=self.signals,
+        )
         state = world.run()
+        self._told_of_what_is_there(world)
         ended = Ended(
-            state, tuple(world.compensations), tuple(self.calls), tuple(world.lines()), world.store.elapsed
+            state,
+            {stage.label: stage.state for stage in world.stages.values() if stage.label},
+            tuple(world.compensations),
+            tuple(self.calls),
+            tuple(world.lines()),
+            world.store.elapsed,
         )
         self._compare(ended, Status(status), result, code)
         return ended
@@ -186,16 +220,32 @@ class Scenario:
         queue[:1] = [replace(first, times=first.times - 1)] if first.times > 1 else []
         return first.reply
 
-    def _interruption(self, moment: str, step: StepState) -> Meanwhile:
+    def _interruption(self, moment: str, step: str) -> Meanwhile:
         if moment != "before the record":
             return Meanwhile.NOTHING
-        return self.meanwhile.pop(step.name, Meanwhile.NOTHING)
+        return self.meanwhile.pop(step, Meanwhile.NOTHING)
 
     def _known(self, name: str) -> None:
-        steps = self.definition.steps
-        names = [item.name for item in steps] + [undo_name(item) for item in steps]
-        if name not in names:
-            raise DefinitionError(f"{self.definition.type} has no {name!r}; it has {', '.join(names)}")
+        """What is said of this saga can be checked at once, of others once they have run."""
+        first, _, below = name.partition("/")
+        if below and first in self.others:
+            return
+        known = [item.name for item in self.definition.steps] if below else _names(self.definition)
+        if first not in known:
+            raise DefinitionError(f"{self.definition.type} has no {first!r}; it has {', '.join(known)}")
+
+    def _told_of_what_is_there(self, world: World) -> None:
+        ran = {stage.label: stage.definition for stage in world.stages.values()}
+        told = {*self.happenings, *self.answers, *self.meanwhile, *(self.expected or ())}
+        for label, _, name in (name.rpartition("/") for name in told):
+            if label in ran and name not in _names(ran[label]):
+                known = ", ".join(_names(ran[label]))
+                raise DefinitionError(f"{ran[label].type} has no {name!r}; it has {known}")
+
+
+def _names(definition: SagaDefinition) -> list[str]:
+    steps = definition.steps
+    return [item.name for item in steps] + [undo_name(item) for item in steps]
 
 
 def given(definition: SagaDefinition | type[SagaDefinition], data: Any = None, **fields: Any) -> Scenario:

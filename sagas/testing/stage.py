@@ -1,8 +1,12 @@
-"""Where a simulated history takes place: one saga in a store, virtual time, participants, actors.
+"""Where a simulated history takes place: sagas in a store, virtual time, participants, actors.
 
 Everything runs in one thread. Whoever acts is a generator that gives way between any two
 transactions, so that another may come in between. What goes wrong, and who goes on, is asked of
 `Choices`; with none but first options the history is the one in which all is well.
+
+A `Scene` is what all sagas of a history share; each saga has a `Stage` of its own on it. The saga
+that the history is about has no label; a child is called by the step that started it, and what
+happens to its steps is named `child/step`.
 """
 
 from __future__ import annotations
@@ -14,29 +18,48 @@ from typing import Any
 from uuid import UUID
 
 from sagas.claims import claim_next
-from sagas.definition import SagaDefinition, Step
-from sagas.state import ACTIVE, Decision, Entry, Event, Nothing, Outcome, Refused, SagaState, StepState
+from sagas.definition import SagaDefinition, Step, plain, registry
+from sagas.errors import LockHeld
+from sagas.state import (
+    ACTIVE,
+    FINISHED,
+    Decision,
+    Entry,
+    Event,
+    LockGranted,
+    Nothing,
+    Outcome,
+    Refused,
+    SagaState,
+)
 from sagas.testing.choices import Choices, Option
+from sagas.testing.exclusion import Exclusion
 from sagas.testing.invariants import Cause, Monitor
 from sagas.testing.participants import Participants, Request
 from sagas.testing.store import EPOCH, MemoryStore
 from sagas.testing.trouble import Commit, Fate, Meanwhile, Script, Trouble
-from sagas.transitions import decide
+from sagas.transitions import begin, decide
 
 LEASE_MARGIN = timedelta(seconds=10)
 
 Decider = Callable[[SagaDefinition, SagaState, Event, datetime], Decision | Nothing]
 Deciding = Callable[[SagaState, datetime], Decision | Nothing]
 Moves = Generator[datetime | None, None, None]
+Learning = Generator[datetime | None, None, SagaState]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A doorbell on its way."""
+    """A doorbell on its way; one without a position says that something waited for may have come."""
 
-    position: int
+    stage: Stage
+    position: int | None
     epoch: int
     at: datetime
+
+    def again(self, at: datetime) -> Message:
+        """The same, delivered once more."""
+        return Message(self.stage, self.position, self.epoch, at)
 
 
 @dataclass(slots=True)
@@ -47,7 +70,7 @@ class Actor:
     moves: Moves
     at: datetime
     message: Message | None = None
-    turns: int = 0
+    last_turn: int = 0
 
 
 @dataclass(slots=True)
@@ -62,35 +85,31 @@ Settling = Generator[datetime | None, None, Settled]
 
 
 @dataclass(slots=True)
-class Stage:
-    """One saga and all that surrounds it, for whoever acts on it."""
+class Scene:
+    """What all sagas of one history share.
+
+    `children` are definitions that its sagas start and that are not registered; `beside` are sagas
+    that run at the same time, by label. `answers` and `signals` go by qualified names.
+    """
 
     definition: SagaDefinition
     data: Any
     choices: Choices = field(default_factory=Choices)
     store: MemoryStore = field(default_factory=MemoryStore)
     decider: Decider = decide
+    contract: type[Participants] = Participants
+    children: Sequence[SagaDefinition] = ()
+    beside: Mapping[str, tuple[SagaDefinition, Any]] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     script: Script | None = None
-    meanwhile: Callable[[str, StepState], Meanwhile] | None = None
+    meanwhile: Callable[[str, str], Meanwhile] | None = None
     signals: dict[str, list[Any]] = field(default_factory=dict)
-    participants: Participants = field(init=False)
-    monitor: Monitor = field(init=False)
-    saga_id: UUID = field(default_factory=lambda: UUID(int=1))
+    stages: dict[UUID, Stage] = field(default_factory=dict)
+    exclusion: Exclusion = field(default_factory=Exclusion)
     history: list[tuple[datetime, str]] = field(default_factory=list)
     compensations: list[str] = field(default_factory=list)
     actors: list[Actor] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
-    sticky: dict[tuple[int, bool], Trouble] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.participants = Participants(self.answers)
-        self.monitor = Monitor(self.definition, self.participants)
-
-    @property
-    def state(self) -> SagaState:
-        """The saga as committed now."""
-        return self.store.load(self.saga_id)
 
     @property
     def now(self) -> datetime:
@@ -115,8 +134,130 @@ class Stage:
         """Somebody begins something, now or later; they go first."""
         self.actors.insert(0, Actor(who, moves, at or self.now, message))
 
+    def latest(self, saga_type: str) -> SagaDefinition:
+        """The definition of a child.
+
+        Raises:
+            UnknownSagaType: it is neither among `children` nor registered.
+        """
+        known = next((item for item in self.children if item.type == saga_type), None)
+        return known or registry.latest(saga_type)
+
+    def begin(
+        self,
+        definition: SagaDefinition,
+        data: Any,
+        *,
+        label: str = "",
+        parent: Stage | None = None,
+        position: int = 0,
+        key: str | None = None,
+    ) -> Stage:
+        """Store a new saga as `engine.start` does, or find the one that was started under `key`.
+
+        Raises:
+            InvalidInput: `data` does not fit it.
+            LockHeld: another saga holds its lock, and the definition refuses to wait for it.
+        """
+        parsed = definition.parse(data)
+        lock = own = definition.lock_key(parsed)
+        if lock is not None and parent is not None and self.store.root_holds(parent.saga_id, lock):
+            own = None  # re-entrant within one root saga (rule 18)
+        fresh = key is None or self.store.child_of(key) is None
+        holder = self.store.holder(own) if own is not None else None
+        if fresh and holder is not None and definition.lock_conflict == "refuse":
+            raise LockHeld(f"{own!r} is locked by saga {holder}; try again when it has ended")
+        stage = Stage(self, definition, UUID(int=len(self.stages) + 1), label, parent, position, lock)
+        made = begin(
+            definition,
+            stage.saga_id,
+            plain(parsed),
+            "simulated",
+            self.now,
+            entry=Entry("saga_started"),
+            lock_key=own,
+            parent_id=parent.saga_id if parent is not None else None,
+        )
+        found = self.store.insert(made, idempotency_key=key)
+        if found != stage.saga_id:
+            return self.stages[found]
+        self.stages[stage.saga_id] = stage
+        stage.note(f"{definition.type} starts")
+        if parent is not None:
+            parent.monitor.bore(position)
+        stage.woken()
+        return stage
+
+
+@dataclass(slots=True)
+class Stage:
+    """One saga and all that surrounds it, for whoever acts on it.
+
+    `lock` is what the saga shuts others out of, by itself or because its family holds it.
+    """
+
+    scene: Scene
+    definition: SagaDefinition
+    saga_id: UUID
+    label: str = ""
+    parent: Stage | None = None
+    position: int = 0
+    lock: str | None = None
+    participants: Participants = field(init=False)
+    monitor: Monitor = field(init=False)
+    sticky: dict[tuple[int, bool], Trouble] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        before = self.called("")
+        answers = {n.removeprefix(before): a for n, a in self.scene.answers.items() if n.startswith(before)}
+        self.participants = self.scene.contract(answers)
+        self.monitor = Monitor(self.definition, self.participants, self.children)
+
+    @property
+    def store(self) -> MemoryStore:
+        """Where everything is stored."""
+        return self.scene.store
+
+    @property
+    def state(self) -> SagaState:
+        """The saga as committed now."""
+        return self.store.load(self.saga_id)
+
+    @property
+    def now(self) -> datetime:
+        """Virtual time."""
+        return self.scene.now
+
+    @property
+    def root(self) -> Stage:
+        """The saga that began the family."""
+        return self if self.parent is None else self.parent.root
+
+    def children(self, position: int) -> list[SagaState]:
+        """The child sagas that a step has started, one a generation."""
+        stages = self.scene.stages.values()
+        return [s.state for s in stages if s.parent is self and s.position == position]
+
+    def called(self, name: str) -> str:
+        """A step's name as stories and answers know it."""
+        return f"{self.label}/{name}" if self.label else name
+
+    def note(self, text: str) -> None:
+        """Add a line to the history."""
+        self.scene.note(f"[{self.label}] {text}" if self.label else text)
+
+    def pick(self, name: str, options: Sequence[Option]) -> Option:
+        """What chance has for this saga."""
+        return self.scene.pick(self.called(name), options)
+
+    def act(
+        self, who: str, moves: Moves, *, at: datetime | None = None, message: Message | None = None
+    ) -> None:
+        """Somebody begins something with this saga."""
+        self.scene.act(who, moves, at=at, message=message)
+
     def ring(self, state: SagaState, positions: Sequence[int]) -> None:
-        """Send a message for each position, with what may become of it."""
+        """Send a message for each position, and word of an end, with what may become of them."""
         for position in positions:
             at = max(state.steps[position].due_at or self.now, self.now)
             name = self.name(state, position)
@@ -126,17 +267,36 @@ class Stage:
             if fate is Fate.LOST:
                 continue
             late = timedelta(days=1) if fate is Fate.DAY_LATE else timedelta(0)
-            message = Message(position, state.epoch, at + late)
-            self.messages.extend([message] * (2 if fate is Fate.TWICE else 1))
+            message = Message(self, position, state.epoch, at + late)
+            self.scene.messages.extend([message] * (2 if fate is Fate.TWICE else 1))
+        if state.status in FINISHED:
+            self._tell(self.parent)
+            if state.lock_key is not None:
+                self._tell(self.scene.stages.get(self.store.first_in_line(state.lock_key) or self.saga_id))
+
+    def _tell(self, other: Stage | None) -> None:
+        """Who waits for this saga's end is told, or finds out by looking."""
+        if other is None or other is self:
+            return
+        if self.pick("word of its end", (Fate.SENT, Fate.LOST)) is Fate.SENT:
+            self.scene.messages.append(Message(other, None, 0, self.now))
 
     def name(self, state: SagaState, position: int) -> str:
         """The step, or its compensation if that is what is due."""
         item = self.definition.steps[position]
         return undo_name(item) if state.backward else item.name
 
+    def take_lock(self, who: str) -> Learning:
+        """Queue for the saga's lock, and begin if it is granted."""
+        self.scene.exclusion.queued(self)
+        if not self.store.take_lock(self.saga_id):
+            return self.state
+        yield None
+        return (yield from self.happen(LockGranted(), who))
+
     def decided(self, event: Event) -> Deciding:
         """How the engine decides on an event."""
-        return lambda known, now: self.decider(self.definition, known, event, now)
+        return lambda known, now: self.scene.decider(self.definition, known, event, now)
 
     def settle(self, state: SagaState, deciding: Deciding, cause: Cause, *, go_on: bool = False) -> Settling:
         """Decide and apply until it takes hold or there is nothing to do, as `engine.py` does.
@@ -172,16 +332,23 @@ class Stage:
             self.note(f"{cause.who}: {entry.kind} {entry.step} {f'({why})' if why else ''}".rstrip())
         stored = self.state
         self.monitor.applied(before, plain, plain.state if claimed is not None else stored, cause)
+        if any(entry.kind == "lock_granted" for entry in plain.audit):
+            self.scene.exclusion.granted(self)
         if claimed is not None:
-            self.monitor.claimed(plain.state, stored, claimed, plain.state.epoch, cause.who)
+            self.claimed(plain.state, stored, claimed, plain.state.epoch, cause.who)
         self.woken()
+
+    def claimed(self, before: SagaState, after: SagaState, position: int, epoch: int, who: str) -> None:
+        """A claim has taken hold: look whether it may."""
+        self.monitor.claimed(before, after, position, epoch, who)
+        self.scene.exclusion.claimed(self)
 
     def woken(self) -> None:
         """Check that something will wake the saga."""
         row = self.store.rows[self.saga_id]
         self.monitor.woken(row.state, row.wake_at or row.resume_at)
 
-    def happen(self, event: Event, who: str) -> Generator[datetime | None, None, SagaState]:
+    def happen(self, event: Event, who: str) -> Learning:
         """Tell the saga what a scan, a participant or the outside has to say."""
         settled = yield from self.settle(self.state, self.decided(event), Cause(who))
         return settled.decision.state if isinstance(settled.decision, Decision) else self.state
@@ -193,13 +360,9 @@ class Stage:
         if len(self.participants.effects) > before:
             self.note(f"{request.step} takes effect")
             if request.undoes is not None:
-                self.compensations.append(request.step)
+                self.scene.compensations.append(self.called(request.step))
             self.monitor.effect()
         return answer
-
-    def started(self, entry: Entry) -> None:
-        """Note the beginning."""
-        self.note(f"{self.definition.type}: {entry.kind}")
 
 
 def undo_name(item: Step) -> str:

@@ -1,7 +1,8 @@
 """A store in memory that honours the same guards as the statements of `engine.py`.
 
-Insert once per idempotency key, claim as `transitions.claimable` and `claimed` say, apply only at
-the revision a decision was made for, wake-up times moved on by whoever takes a saga to mend it.
+Insert once per idempotency key, claim as `claims.claimable` and `claimed` say, apply only at the
+revision a decision was made for, wake-up times moved on by whoever takes a saga to mend it, locks
+granted in the order of their queue and given back by the decision that ends their saga.
 One test suite runs against this store and against PostgreSQL, so that they cannot drift apart.
 """
 
@@ -13,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sagas.claims import claimable, claimed, resume_at, wake_at
-from sagas.errors import IdempotencyConflict, SagaError, SagaNotFound
-from sagas.state import ACTIVE, Decision, Entry, SagaState, Status
+from sagas.errors import IdempotencyConflict, LockHeld, SagaError, SagaNotFound
+from sagas.state import ACTIVE, FINISHED, Decision, Entry, SagaState, Status
 
 RING_AFTER = timedelta(seconds=15)
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -57,6 +58,8 @@ class MemoryStore:
         self.ring_after = ring_after
         self.rows: dict[UUID, Row] = {}
         self._starts: dict[tuple[int | None, str], tuple[UUID, str]] = {}
+        self.queues: dict[str, list[UUID]] = {}
+        self.holders: dict[str, UUID] = {}
 
     @property
     def elapsed(self) -> timedelta:
@@ -123,6 +126,7 @@ class MemoryStore:
 
         Raises:
             AskedBefore: an entry's request id is in the audit already.
+            LockHeld: it reopens a saga whose lock another one has now.
         """
         row = self._row(decision.state.id)
         if not self.may_apply(row.state, decision):
@@ -130,7 +134,11 @@ class MemoryStore:
         asked = {entry.request_id for entry in decision.audit} - {None}
         if any(entry.request_id in asked for entry in row.audit):
             raise AskedBefore(f"request {asked} of saga {decision.state.id} was applied before")
+        if decision.reopens:
+            self.take_again(decision.state)
         row.state = self.merged(row.state, decision)
+        if row.state.status in FINISHED:
+            self.release(row.state)
         row.wake_at, row.resume_at = self.wake(decision.state), resume_at(decision.state)
         row.audit.extend(decision.audit)
         return True
@@ -143,11 +151,80 @@ class MemoryStore:
         """What is stored once a decision has taken hold: the saga, and the steps that it changed."""
         return decision.state
 
+    # --- Families and locks (rule 18)
+
+    def child_of(self, key: str) -> SagaState | None:
+        """The child saga that was started under this key; None if it never was."""
+        known = self._starts.get((None, key))
+        return None if known is None else self.load(known[0])
+
+    def holder(self, key: str) -> UUID | None:
+        """The saga that holds a lock."""
+        return self.holders.get(key)
+
+    def first_in_line(self, key: str) -> UUID | None:
+        """The saga at the head of a lock's queue."""
+        return next(iter(self.queues.get(key, ())), None)
+
+    def root_holds(self, parent_id: UUID | None, key: str) -> bool:
+        """Whether that saga or one of its ancestors stands for `key`, so that its family may pass."""
+        while parent_id is not None:
+            if parent_id in self.queues.get(key, ()):
+                return True
+            parent_id = self.load(parent_id).parent_id
+        return False
+
+    def take_lock(self, saga_id: UUID) -> bool:
+        """Queue for the saga's lock, unless it stands there already; True if it is granted."""
+        key = self.load(saga_id).lock_key or ""
+        queue = self.queues.setdefault(key, [])
+        if saga_id not in queue:
+            queue.append(saga_id)
+        if not self.may_hold(key, saga_id):
+            return False
+        self.holders[key] = saga_id
+        return True
+
+    def may_hold(self, key: str, saga_id: UUID) -> bool:
+        """The guard of a lock: its own already, or free and this is the first in line."""
+        holder = self.holder(key)
+        return holder == saga_id or (holder is None and self.first_in_line(key) == saga_id)
+
+    def release(self, state: SagaState) -> None:
+        """What a saga that ends gives back."""
+        if state.lock_key is None:
+            return
+        queue = self.queues.get(state.lock_key, [])
+        if state.id in queue:
+            queue.remove(state.id)
+        if self.holder(state.lock_key) == state.id:
+            del self.holders[state.lock_key]
+
+    def take_again(self, state: SagaState) -> None:
+        """The lock of a saga that goes on after its end (`Decision.reopens`)."""
+        key = state.lock_key or ""
+        holder = self.holders.setdefault(key, state.id)
+        if holder != state.id:
+            raise LockHeld(f"its lock {key!r} is held by saga {holder}; wait for that one")
+        queue = self.queues.setdefault(key, [])
+        if state.id not in queue:
+            queue.append(state.id)
+
+    # --- Scans
+
     def next_wake(self) -> datetime | None:
         """The earliest time at which a scan would find something to mend."""
         looks = (_interrupted, _waiting, _overdue)
-        times = [look(row) for row in self.rows.values() for look in looks]
+        times = [look(row) for row in self.rows.values() if not self._in_line(row.state) for look in looks]
         return min((t for t in times if t is not None), default=None)
+
+    def _in_line(self, state: SagaState) -> bool:
+        """Whether a look at a saga would find nothing but that others are before it."""
+        return (
+            state.awaits_lock
+            and state.id in self.queues.get(state.lock_key or "", ())
+            and (not self.may_hold(state.lock_key or "", state.id))
+        )
 
     def take_interrupted(self, limit: int) -> list[UUID]:
         """Up to `limit` sagas whose wake-up time has passed, taken for a while by this scan."""

@@ -44,6 +44,7 @@ ACCEPTING = frozenset({Trouble.ACCEPTED, Trouble.ACCEPTED_MUTE})
 OF_CALLS = tuple(trouble for trouble in Trouble if trouble not in ACCEPTING)
 OF_SLOW_CALLS = tuple(Trouble)
 OF_LOCAL_STEPS = (Trouble.NONE, Trouble.DIES_BEFORE, Trouble.DIES_AFTER, Trouble.SLEEPS_AFTER)
+OF_CHILDREN = (*OF_LOCAL_STEPS, Trouble.SLEEPS_BEFORE)
 
 
 class Fate(StrEnum):

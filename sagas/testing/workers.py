@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
-from typing import Any
 
 from sagas.definition import Cached
 from sagas.draft import idempotency_key
+from sagas.errors import DefinitionError
 from sagas.state import (
     Accepted,
     CachedResult,
@@ -24,14 +24,16 @@ from sagas.state import (
     Transient,
     Unknown,
 )
+from sagas.testing.family import start_child, undo_child
 from sagas.testing.invariants import Cause
 from sagas.testing.participants import Request
-from sagas.testing.stage import LEASE_MARGIN, Message, Moves, Stage, due
+from sagas.testing.stage import LEASE_MARGIN, Moves, Stage, due
 from sagas.testing.trouble import (
     ACCEPTING,
     ALWAYS,
     LATENESS,
     OF_CALLS,
+    OF_CHILDREN,
     OF_LOCAL_STEPS,
     OF_SLOW_CALLS,
     Reply,
@@ -42,28 +44,27 @@ OVERSLEEPS = timedelta(minutes=3)
 HELD_FOR = timedelta(seconds=5)
 CALLS_BACK_AFTER = timedelta(minutes=1)
 
-Interruption = Callable[[str, int], Moves]
+Interruption = Callable[[Stage, str, int], Moves]
 
 
 class WorkerDied(Exception):
     """The end of a worker, not an error."""
 
 
-def work(stage: Stage, who: str, message: Message, interruption: Interruption) -> Moves:
+def work(stage: Stage, who: str, position: int, epoch: int, interruption: Interruption) -> Moves:
     """What a worker does with one message; inline it goes on with the next step that is due."""
-    position = message.position
-    yield from interruption("before the claim", position)
-    state = claim(stage, who, position, message.epoch)
+    yield from interruption(stage, "before the claim", position)
+    state = claim(stage, who, position, epoch)
     while state is not None:
-        yield from interruption("before the call", position)
+        yield from interruption(stage, "before the call", position)
         outcome, reply = yield from _call(stage, state, position)
-        yield from interruption("before the record", position)
+        yield from interruption(stage, "before the record", position)
         decision, claimed = yield from _record(stage, who, state, position, outcome)
         if isinstance(decision, Nothing):
             fresh = stage.state
             stage.ring(fresh, due(fresh) if fresh.epoch == state.epoch else ())
             return
-        if isinstance(outcome, Accepted) and reply.trouble is not Trouble.ACCEPTED_MUTE:
+        if outcome == Accepted("callback") and reply.trouble is not Trouble.ACCEPTED_MUTE:
             stage.act("the participant", _call_back(stage, state, position), at=stage.now + CALLS_BACK_AFTER)
         stage.ring(decision.state, decision.due)
         if claimed is None:
@@ -82,7 +83,7 @@ def claim(stage: Stage, who: str, position: int, epoch: int) -> SagaState | None
     step = after.steps[position]
     attempt = step.undo_attempts if after.backward else step.attempts
     stage.note(f"{who} claims {stage.name(after, position)} (attempt {attempt})")
-    stage.monitor.claimed(before, after, position, epoch, who)
+    stage.claimed(before, after, position, epoch, who)
     return after
 
 
@@ -108,7 +109,7 @@ def _call(
     step = state.steps[position]
     stored = (step.undo_request if state.backward else step.request) or {}
     name, lease = stage.name(state, position), step.lease_until or stage.now
-    reply = _reply(stage, name, stored, position, state.backward)
+    reply = _reply(stage, state, position)
     trouble = ALWAYS.get(reply.trouble, reply.trouble)
     if trouble is not Trouble.NONE:
         stage.note(f"the call of {name} {trouble}")
@@ -117,7 +118,15 @@ def _call(
     request = request_of(stage, state, position)
     if trouble is Trouble.SLEEPS_BEFORE:
         yield lease + OVERSLEEPS
-    outcome = Done(stored["value"]) if "value" in stored else _send(stage, request, trouble, reply)
+    outcome: Outcome
+    if "value" in stored:
+        outcome = Done(stored["value"])
+    elif "child" in stored:
+        outcome = yield from start_child(stage, state, position)
+    elif "undo_child" in stored:
+        outcome = yield from undo_child(stage, state, position)
+    else:
+        outcome = _send(stage, request, trouble, reply)
     if trouble is Trouble.DIES_AFTER:
         raise WorkerDied
     if trouble is Trouble.SLEEPS_AFTER:
@@ -125,17 +134,32 @@ def _call(
     return outcome, reply
 
 
-def _reply(stage: Stage, name: str, stored: Mapping[str, Any], position: int, backward: bool) -> Reply:
-    if stage.script is not None:
-        return stage.script(name) or Reply()
+def _reply(stage: Stage, state: SagaState, position: int) -> Reply:
+    """How the call goes: as the story says, as it always goes now, or as chance has it."""
+    name, backward = stage.name(state, position), state.backward
+    options = _options(stage, state, position)
+    if stage.scene.script is not None:
+        reply = stage.scene.script(stage.called(name)) or Reply()
+        if options is OF_CHILDREN and reply.trouble not in options:
+            raise DefinitionError(f"{name!r} starts a saga; say what happens to its steps: '{name}/...'")
+        return reply
     if (position, backward) in stage.sticky:
         return Reply(stage.sticky[position, backward])
-    slow = stage.definition.steps[position].wait_limit is not None and not backward
-    options = OF_LOCAL_STEPS if "value" in stored else OF_SLOW_CALLS if slow else OF_CALLS
-    trouble = stage.choices.pick(f"call of {name}", options)
+    trouble = stage.pick(f"call of {name}", options)
     if trouble in ALWAYS:
         stage.sticky[position, backward] = trouble
     return Reply(trouble)
+
+
+def _options(stage: Stage, state: SagaState, position: int) -> tuple[Trouble, ...]:
+    step = state.steps[position]
+    stored = (step.undo_request if state.backward else step.request) or {}
+    if "value" in stored:
+        return OF_LOCAL_STEPS
+    if "child" in stored or "undo_child" in stored:
+        return OF_CHILDREN
+    slow = stage.definition.steps[position].wait_limit is not None and not state.backward
+    return OF_SLOW_CALLS if slow else OF_CALLS
 
 
 def _send(stage: Stage, request: Request, trouble: Trouble, reply: Reply) -> Outcome:
@@ -161,10 +185,10 @@ def _send(stage: Stage, request: Request, trouble: Trouble, reply: Reply) -> Out
 
 
 def request_of(stage: Stage, state: SagaState, position: int) -> Request:
-    """The request that the step's stored one is sent as; a child saga is asked for in the same way."""
+    """The request that the step's stored one is sent as."""
     step, backward = state.steps[position], state.backward
     stored = (step.undo_request if backward else step.request) or {}
-    body = " ".join(str(stored.get(part, "")) for part in ("method", "path", "body", "child"))
+    body = " ".join(str(stored.get(part, "")) for part in ("method", "path", "body"))
     return Request(
         position,
         stage.name(state, position),

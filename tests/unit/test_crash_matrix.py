@@ -7,8 +7,8 @@ import pytest
 from sagas.definition import SagaDefinition
 from sagas.retail.sales import SalesSaga
 from sagas.state import Status
-from sagas.testing import Choices, World, crash_matrix, random_histories
-from tests.definitions import SHAPES
+from sagas.testing import Choices, World, crash_matrix, random_histories, world_of
+from tests.definitions import CHILDREN, SHAPES
 
 BASKET: dict[str, Any] = {
     "store_id": 1,
@@ -21,7 +21,7 @@ BASKET: dict[str, Any] = {
 
 @pytest.mark.parametrize("definition", SHAPES, ids=lambda shape: shape.__name__)
 def test_no_failure_and_no_pair_of_failures_breaks_a_shape(definition: type[SagaDefinition]) -> None:
-    report = crash_matrix(definition, depth=2, limit=1200)
+    report = crash_matrix(definition, children=CHILDREN, depth=2, limit=1200)
     assert {Status.COMPLETED, Status.FAILED, Status.COMPENSATED} <= set(report.ends), report
 
 
@@ -31,10 +31,10 @@ def test_no_failure_and_no_pair_of_failures_breaks_a_sale() -> None:
 
 
 def test_ten_thousand_random_histories_keep_every_invariant() -> None:
-    definitions = [shape() for shape in SHAPES]
+    worlds = [world_of(shape(), children=CHILDREN) for shape in SHAPES]
 
     def world(number: int, choices: Choices) -> World:
-        return World(definitions[number % len(definitions)], {}, choices)
+        return worlds[number % len(worlds)](choices)
 
     report = random_histories(world, 10_000, seed=20)
     assert report.histories == 10_000

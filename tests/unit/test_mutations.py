@@ -31,10 +31,10 @@ from sagas.state import (
     Transient,
     Unknown,
 )
-from sagas.testing import BrokenInvariant, Choices, MemoryStore, Participants, World, crash_matrix
+from sagas.testing import BrokenInvariant, Choices, MemoryStore, Participants, World, crash_matrix, world_of
 from sagas.testing.participants import Request
 from sagas.transitions import decide
-from tests.definitions import Chain, Group, Pivot, Skipping, shop
+from tests.definitions import CHILDREN, Chain, Group, Pivot, Skipping, shop
 
 Patch = pytest.MonkeyPatch
 
@@ -43,12 +43,8 @@ def search(definition: type[SagaDefinition], **parts: Any) -> BrokenInvariant:
     """The history that the matrix finds for a broken world; fails if it finds none."""
 
     def build(choices: Choices) -> World:
-        made = {name: part() if isinstance(part, type) else part for name, part in parts.items()}
-        participants = made.pop("participants", None)
-        world = World(definition(), {}, choices, **made)
-        if participants is not None:
-            world.participants = world.monitor.participants = participants
-        return world
+        made = {name: part() if name == "store" else part for name, part in parts.items()}
+        return world_of(definition(), **{"children": CHILDREN, **made})(choices)
 
     with pytest.raises(BrokenInvariant) as caught:
         crash_matrix(definition, depth=2, limit=20_000, build=build)
@@ -286,7 +282,7 @@ class WithoutKeys(Participants):
 
 @pytest.mark.parametrize("participants", [WithoutTombstones, WithoutKeys])
 def test_a_participant_that_breaks_the_contract_is_found(participants: type[Participants]) -> None:
-    assert "effect" in search(Chain, participants=participants).broken
+    assert "effect" in search(Chain, contract=participants).broken
 
 
 class NeedsItsResult(SagaDefinition, register=False):

@@ -11,6 +11,7 @@ from sagas.state import Effect, StepStatus
 from sagas.testing import (
     ALWAYS,
     BrokenInvariant,
+    Scenario,
     accepted,
     forbidden,
     given,
@@ -203,8 +204,13 @@ def test_rule_10_a_step_skipped_by_its_fallback_is_undone_if_it_may_have_happene
 
 
 def test_a_fallback_that_retries_later_never_gives_up() -> None:
-    ended = given(Parent).when("patient", transient(times=20)).expect().ends("completed")
+    ended = family().when("patient", transient(times=20)).expect().ends("completed")
     assert ended.calls.count("patient") == 21
+
+
+def family() -> Scenario:
+    """A saga that starts a child."""
+    return given(Parent).with_child(Chain)
 
 
 class PaidAtOnce(SagaDefinition, register=False):
@@ -256,8 +262,9 @@ def test_a_saga_that_waits_for_its_signal_alone_stays_waiting() -> None:
 
 
 def test_rule_18_undoing_a_parent_undoes_its_child() -> None:
-    story = given(Parent).when("patient", refused("no")).expect("undo-child", "undo-begin")
-    story.ends("compensated")
+    undone = ("child/undo-third", "child/undo-second", "child/undo-first", "undo-begin")
+    ended = family().when("patient", refused("no")).expect(*undone).ends("compensated")
+    assert ended.others["child"].status == "compensated"
 
 
 def test_a_story_names_steps_that_exist() -> None:

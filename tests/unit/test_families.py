@@ -1,0 +1,371 @@
+"""Children and locks: stories, and the broken engines that the matrix finds by them (rules 17, 18)."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from sagas import children
+from sagas.definition import Call, Child, SagaDefinition, SagaView, step
+from sagas.draft import idempotency_key
+from sagas.errors import DefinitionError, NotAllowed
+from sagas.interventions import Wish, intervene
+from sagas.state import (
+    Accepted,
+    Decision,
+    Done,
+    Entry,
+    Outcome,
+    SagaState,
+    Signalled,
+    Status,
+    StepStatus,
+)
+from sagas.testing import (
+    ALWAYS,
+    BrokenInvariant,
+    MemoryStore,
+    Scenario,
+    forbidden,
+    given,
+    refused,
+    transient,
+    unknown,
+    worker_lost,
+)
+from sagas.testing import family as families
+from sagas.transitions import begin, decide
+from tests.definitions import Buyer, Chain, Family, Locked, Parent, Pivot, Refusing, shop
+from tests.unit.test_mutations import search
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+Patch = pytest.MonkeyPatch
+CHILD_UNDONE = ("child/undo-second", "child/undo-first")
+
+
+def parent() -> Scenario:
+    """A saga that starts a child and goes on behind it."""
+    return given(Parent).with_child(Chain)
+
+
+# --- Children -------------------------------------------------------------------------------------------
+
+
+def test_rule_18_a_parent_takes_the_result_of_its_child() -> None:
+    ended = parent().answering("child/first", id=7).expect().ends("completed")
+    assert ended.calls == (
+        "begin",
+        "child",
+        *(f"child/{s}" for s in ("first", "second", "third", "last")),
+        "patient",
+    )
+    assert ended.step("child").result == {"saga_id": str(UUID(int=2)), "id": 7}
+    assert ended.others["child"].parent_id == ended.state.id
+
+
+def test_rule_18_a_child_that_fails_refuses_its_parents_step() -> None:
+    story = parent().when("child/third", refused("no more", "sold_out"))
+    ended = story.expect(*CHILD_UNDONE, "undo-begin").ends("compensated", code="sold_out")
+    assert ended.others["child"].status is Status.COMPENSATED
+
+
+def test_rule_18_compensating_the_parent_compensates_the_child() -> None:
+    story = parent().cancelled_during("child/last").expect("child/undo-third", *CHILD_UNDONE, "undo-begin")
+    ended = story.ends("compensated", code="compensation_requested")
+    assert ended.others["child"].status is Status.COMPENSATED
+
+
+def test_rule_18_a_child_times_out_by_its_own_deadline() -> None:
+    ended = parent().timed_out_during("child/second").expect(*CHILD_UNDONE, "undo-begin").ends("compensated")
+    assert (ended.others["child"].error or {})["code"] == "timeout"
+
+
+def test_rule_18_a_child_past_its_point_of_no_return_parks_the_parent() -> None:
+    ended = given(Buyer).with_child(Pivot).when("unpack", refused("broken")).ends("compensation_failed")
+    assert ended.others["buy"].status is Status.COMPLETED
+    assert (ended.step("buy").undo_error or {})["code"] == "child_not_undone"
+
+
+def test_rule_18_a_child_whose_compensation_is_parked_parks_the_parent() -> None:
+    story = parent().when("patient", refused("no")).when("child/undo-second", refused("gone"))
+    ended = story.ends("compensation_failed")
+    assert ended.others["child"].status is Status.COMPENSATION_FAILED
+    assert ended.step("begin").status is StepStatus.COMPLETED
+
+
+def test_a_parent_waits_for_a_child_that_waits_for_a_person() -> None:
+    ended = parent().when("child/second", forbidden()).ends("waiting")
+    assert ended.others["child"].status is Status.PARKED
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_rule_18_a_worker_that_is_lost_while_it_starts_a_child_leaves_one_child(after: bool) -> None:
+    ended = parent().when("child", worker_lost(after_the_call=after)).expect().ends("completed")
+    assert list(ended.others) == ["child"]
+
+
+def test_a_family_of_three_generations() -> None:
+    class Grandparent(SagaDefinition, register=False):
+        type = "grandparent"
+
+        @step
+        def house(self, saga: SagaView) -> Child:
+            return Child("parent", {})
+
+        @step
+        def move(self, saga: SagaView) -> Call:
+            return shop.post("move")
+
+    story = given(Grandparent).with_child(Parent, Chain).when("move", refused("rain"))
+    story.when("house/child/undo-third", unknown(times=3))
+    undone = ("undo-patient", "child/undo-third", "child/undo-second", "child/undo-first", "undo-begin")
+    ended = story.expect(*(f"house/{name}" for name in undone)).ends("compensated")
+    assert set(ended.others) == {"house", "house/child"}
+
+
+def test_a_step_that_starts_a_child_is_not_answered_by_a_story() -> None:
+    with pytest.raises(DefinitionError, match="starts a saga; say what happens to its steps"):
+        parent().when("child", transient()).ends("completed")
+
+
+@pytest.mark.parametrize("name", ["child/frist", "third/first"])
+def test_a_story_names_steps_that_its_children_have(name: str) -> None:
+    with pytest.raises(DefinitionError, match=r"has no '(frist|third)'; it has"):
+        parent().when(name, transient()).ends("completed")
+
+
+# --- Locks ----------------------------------------------------------------------------------------------
+
+
+def test_rule_18_a_second_saga_waits_until_the_lock_is_free() -> None:
+    ended = given(Locked).beside("second", Locked).when("change", transient(times=2)).ends("completed")
+    assert ended.calls == ("change", "change", "change", "tell", "second/change", "second/tell")
+    assert ended.others["second"].status is Status.COMPLETED
+
+
+def test_rule_18_a_lock_is_granted_in_order() -> None:
+    ended = given(Locked).beside("second", Locked).beside("third", Locked).ends("completed")
+    assert [call for call in ended.calls if call.endswith("tell")] == ["tell", "second/tell", "third/tell"]
+
+
+def test_rule_18_a_lock_is_held_until_all_is_undone() -> None:
+    ended = given(Locked).beside("second", Locked).when("tell", refused("no")).ends("compensated")
+    assert ended.calls == ("change", "tell", "change-back", "second/change", "second/tell")
+
+
+def test_rule_18_a_parked_saga_keeps_its_lock() -> None:
+    ended = given(Locked).beside("second", Locked).when("tell", forbidden()).ends("parked")
+    assert ended.others["second"].awaits_lock
+
+
+def test_rule_18_a_second_saga_is_refused_where_that_is_declared() -> None:
+    ended = given(Refusing).beside("second", Refusing).ends("completed")
+    assert ended.others == {}
+    assert any("second is not accepted: 'order:7' is locked" in line for line in ended.history)
+
+
+def test_rule_18_a_family_shares_its_lock() -> None:
+    ended = given(Family).with_child(Locked).beside("second", Locked).ends("completed")
+    assert ended.calls[-2:] == ("second/change", "second/tell")
+    assert ended.others["member"].lock_key is None
+
+
+def waiting_for_its_lock() -> SagaState:
+    """A saga that stands in line."""
+    entry = Entry("saga_started")
+    return begin(Locked(), UUID(int=1), {}, "c", NOW, entry=entry, lock_key="order:7").state
+
+
+def test_rule_18_a_signal_does_not_begin_a_saga_without_its_lock() -> None:
+    made = decide(Locked(), waiting_for_its_lock(), Signalled("1", "go", None), NOW)
+    assert isinstance(made, Decision)
+    assert made.state.awaits_lock
+    assert [mail["name"] for mail in made.state.mailbox] == ["go"]
+
+
+@pytest.mark.parametrize("verb", ["skip", "mark-done"])
+def test_rule_18_nobody_settles_a_step_of_a_saga_without_its_lock(verb: str) -> None:
+    with pytest.raises(NotAllowed, match="waits for its lock 'order:7'"):
+        intervene(Locked(), waiting_for_its_lock(), verb, Wish(step="change"), Entry(verb), NOW)
+
+
+@pytest.mark.parametrize("verb", ["skip", "mark-done"])
+def test_rule_18_nobody_leaves_a_child_behind(verb: str) -> None:
+    waiting = parent().when("child/second", forbidden()).ends("waiting").state
+    with pytest.raises(NotAllowed, match="has started a saga of its own"):
+        intervene(Parent(), waiting, verb, Wish(step="child"), Entry(verb), NOW)
+
+
+# --- Broken engines ---------------------------------------------------------------------------------------
+# The smallest sagas that have what is broken, since a search goes through every pair of failures.
+
+
+class Bare(SagaDefinition, register=False):
+    """One step that can be undone."""
+
+    type = "bare"
+
+    @step
+    def take(self, saga: SagaView) -> Call:
+        return shop.post("take")
+
+    @take.compensation
+    def give_back(self, saga: SagaView) -> Call:
+        return shop.post("give-back")
+
+
+class Solo(Bare, register=False):
+    """The same, under a lock."""
+
+    type = "solo"
+    lock = lambda i: "the one"  # noqa: E731  declared as an author would
+
+
+class Nest(SagaDefinition, register=False):
+    """Starts a child and does no more."""
+
+    type = "nest"
+
+    @step
+    def child(self, saga: SagaView) -> Child:
+        return Child("bare", {})
+
+
+class ForgetsToRelease(MemoryStore):
+    """A lock outlives its saga."""
+
+    def release(self, state: SagaState) -> None:
+        """Keep it."""
+
+
+class GrantsToAll(MemoryStore):
+    """A lock that shuts nobody out."""
+
+    def may_hold(self, key: str, saga_id: UUID) -> bool:
+        return True
+
+
+class GrantsTheLastFirst(MemoryStore):
+    """A queue that is a stack."""
+
+    def first_in_line(self, key: str) -> UUID | None:
+        return next(reversed(self.queues.get(key, [])), None)
+
+
+class ShutsOutTheFamily(MemoryStore):
+    """A lock that is not re-entrant."""
+
+    def root_holds(self, parent_id: UUID | None, key: str) -> bool:
+        return False
+
+
+class ForgetsToTakeAgain(MemoryStore):
+    """Undoes a finished saga, or runs it again, without its lock."""
+
+    def take_again(self, state: SagaState) -> None:
+        """Do without."""
+
+
+@pytest.mark.parametrize(
+    ("store", "definition", "broken"),
+    [
+        (ForgetsToRelease, Solo, "outlives its saga"),
+        (GrantsToAll, Solo, "two sagas work under the lock"),
+        (GrantsTheLastFirst, Solo, "granted past those who wait"),
+        (ShutsOutTheFamily, Family, "of its own family"),
+        (ForgetsToTakeAgain, Solo, "two sagas work under the lock"),
+    ],
+)
+def test_a_store_with_a_broken_lock_is_found(
+    store: type[MemoryStore], definition: type[SagaDefinition], broken: str
+) -> None:
+    rivals = ("second", "third") if store is GrantsTheLastFirst else ("rival",)
+    found = search(definition, store=store, beside={name: (definition(), {}) for name in rivals})
+    assert found.broken.startswith("rule 18")
+    assert broken in found.broken
+
+
+def two_children(stage: Any, state: SagaState, position: int) -> Any:
+    """Starts another child for every attempt."""
+    attempts, key = (
+        state.steps[position].attempts,
+        idempotency_key(state.id, state.steps[position], backward=False),
+    )
+    if attempts > 1 and stage.store.child_of(key) is not None:
+        key = f"{key}:{attempts}"
+    return stage.scene.begin(Bare(), {}, label="child", parent=stage, position=position, key=key)
+
+
+def undo_of_the_parent_alone(stage: Any, state: SagaState, position: int) -> Any:
+    """Takes a child for a step without effect."""
+    yield None
+    return Done({})
+
+
+def undo_of_what_is_there(stage: Any, state: SagaState, position: int) -> Any:
+    """Leaves nothing that a worker which is late would find."""
+    key = idempotency_key(state.id, state.steps[position], backward=False)
+    if stage.store.child_of(key) is None:
+        return Done({})
+    return (yield from UNDO_CHILD(stage, state, position))
+
+
+UNDO_CHILD = families.undo_child
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "mutant", "broken"),
+    [
+        ("sagas.testing.family", "_child", two_children, "2 children of child live"),
+        ("sagas.testing.workers", "undo_child", undo_of_the_parent_alone, "an effect of child stands"),
+        ("sagas.testing.workers", "undo_child", undo_of_what_is_there, "an effect of child stands"),
+    ],
+)
+def test_a_broken_family_is_found(
+    module: str, name: str, mutant: object, broken: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(f"{module}.{name}", mutant)
+    assert broken in search(Nest, children=[Bare]).broken
+
+
+def any_end(child: SagaState) -> Outcome | None:
+    """Takes a child that has begun for one that is done."""
+    return Done({})
+
+
+def parked_as_undone(child: SagaState) -> Outcome | None:
+    """Goes on though the child could not be undone."""
+    return Done({}) if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(child)
+
+
+def parked_as_on_its_way(child: SagaState) -> Outcome | None:
+    """Asks for ever for a child whose undoing waits for a person."""
+    return Accepted("child") if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(child)
+
+
+UNDO_OUTCOME: Callable[[SagaState], Outcome | None] = children.undo_outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant", "broken"),
+    [
+        ("outcome", any_end, "child has 0 effects"),
+        ("undo_outcome", parked_as_undone, "an effect of child stands"),
+        ("undo_outcome", parked_as_on_its_way, "does not come to rest"),
+    ],
+)
+def test_a_parent_that_misreads_its_child_is_found(
+    name: str, mutant: object, broken: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(children, name, mutant)
+    assert broken in search(Nest, children=[Bare]).broken
+
+
+def test_every_broken_history_of_a_family_names_its_members() -> None:
+    with pytest.raises(BrokenInvariant) as caught:
+        parent().when("child/undo-first", transient(times=ALWAYS)).when("patient", refused("no")).ends(
+            "failed"
+        )
+    assert any("[child] worker" in line for line in caught.value.history)
