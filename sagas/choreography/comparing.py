@@ -218,7 +218,7 @@ class Run:
     def _user(self, starters: ThreadPoolExecutor, began: float) -> None:
         while (number := self._next()) is not None:
             if self.load.rate:
-                due = began + (number + random.random()) / self.load.rate  # noqa: S311
+                due = began + (number + random.random()) / self.load.rate  # noqa: S311  # spreads a load
                 self._done.wait(max(due - time.monotonic(), 0))
             ended = threading.Event()
             starters.submit(self._start, self.load.data(number), ended).result()

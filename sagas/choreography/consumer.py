@@ -165,7 +165,7 @@ class Consumer:
         )
         done = deadletters.bury(self.group, event, facts, reason=reason, deliveries=entry.deliveries, key=key)
         self._recorded(event, done, facts)
-        self.bus.bury(self.group, entry, reason)
+        self.bus.bury(self.group, entry, "given up; its dead letter in the database says why")
         return True
 
     def _parsed(self, entry: Entry) -> Event | None:

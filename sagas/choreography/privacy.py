@@ -16,6 +16,11 @@ UPDATE choreography_clientkey
  WHERE client_id = %s RETURNING id
 """
 OPEN = "SELECT count(*) FROM choreography_stream WHERE client = %s AND ended_at IS NULL"
+# What participants answered may tell of the client.
+REASONS = """
+UPDATE choreography_deadletter SET reason = 'anonymised'
+ WHERE stream IN (SELECT id FROM choreography_stream WHERE client = %s)
+"""
 EVENTS = "SELECT count(*) FROM choreography_event WHERE client = %s AND sealed <> ''"
 
 BATCH = 500
@@ -55,6 +60,7 @@ def anonymise(client_id: int) -> Anonymised | None:
             if group.fold is not None and group.fold.forget:
                 cursor.execute(group.fold.forget, {"client_id": client_id})
                 rows += cursor.rowcount
+        cursor.execute(REASONS, [row[0]])
         cursor.execute(EVENTS, [row[0]])
         return Anonymised(int(cursor.fetchone()[0]), rows)
 

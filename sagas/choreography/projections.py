@@ -75,7 +75,7 @@ def apply(group: Group, events: Sequence[Event]) -> frozenset[UUID]:
 def statement(group: Group, selection: str) -> str:
     """The group's fold over the events that `selection` chooses."""
     return (
-        f"WITH events AS MATERIALIZED (SELECT {COLUMNS} FROM choreography_event"  # noqa: S608
+        f"WITH events AS MATERIALIZED (SELECT {COLUMNS} FROM choreography_event"  # noqa: S608  # written in code, with parameters
         f" WHERE {selection}) {_fold(group).statement}"
     )
 
@@ -100,7 +100,7 @@ def rebuild(name: str, progress: Callable[[Progress], None] = lambda _: None) ->
             " WHERE name = %s",
             [live + 1, fold.table],
         )
-        cursor.execute(f"DELETE FROM choreography_{fold.table} WHERE generation <= %s", [live])  # noqa: S608
+        cursor.execute(f"DELETE FROM choreography_{fold.table} WHERE generation <= %s", [live])  # noqa: S608  # named in code
     return done
 
 

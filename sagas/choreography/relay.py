@@ -34,7 +34,7 @@ SELECT {", ".join(f"e.{name.strip()}" for name in COLUMNS.split(","))}
   FROM (SELECT position, at FROM choreography_outbox ORDER BY position LIMIT %s) o
   JOIN choreography_event e ON e.position = o.position AND e.at = o.at
  ORDER BY e.position
-"""  # noqa: S608
+"""  # noqa: S608  # a constant
 # Events that a group has not handled, by the time of the first of them; a checkpoint is where every
 # event before it was handled, short of the horizon within which a slow commit may still come.
 LOST = """

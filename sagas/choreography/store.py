@@ -87,6 +87,7 @@ SELECT EXISTS (SELECT FROM choreography_inbox
 """
 # Shared, so that starts of one client do not wait for one another, but an anonymisation does.
 KEY = "SELECT id, key FROM choreography_clientkey WHERE client_id = %s FOR SHARE"
+KEYS_OF_CLIENTS = "SELECT id, key FROM choreography_clientkey WHERE id = ANY(%s::uuid[]) AND key IS NOT NULL"
 NEW_KEY = """
 INSERT INTO choreography_clientkey (id, client_id, key) VALUES (%s, %s, %s)
 ON CONFLICT (client_id) DO NOTHING
@@ -178,7 +179,7 @@ def record(group: Group, event: Event, facts: Sequence[Fact], key: bytes | None 
 
 def expire(topic: Topic, first: Event, key: bytes | None) -> bool:
     """Tell that a stream waited too long for its next event; False if it did not."""
-    facts = [Fact(topic.timed_out, {"reason": "no next event in time"})]
+    facts = [Fact(topic.timed_out, {"reason": "no next event in time", "code": "timed_out"})]
     with connection.cursor() as cursor:
         cursor.execute(EXPIRE, _told("timeouts", topic, first, facts, key))
         return bool(cursor.fetchone()[1])
@@ -225,13 +226,15 @@ def _told(
 
 
 def _stored(topic: Topic, event: Event, fact: Fact, key: bytes | None) -> tuple[str, str]:
-    """Sealed and plain data of a fact, which carries the ids that its cause carries."""
+    """Sealed and plain data of a fact, which carries the ids that its cause carries.
+
+    With the key destroyed, nothing personal is told any more.
+    """
     plain, personal = sealing.split(dict(fact.data), topic.personal)
     sealed = event.sealed
-    if personal:
-        if key is None:
-            raise sealing.Unreadable(f"no key to seal {fact.type} of {event.stream} with")
-        inherited = {k: v for k, v in event.data.items() if k == topic.client_field}
+    if personal and key is not None:
+        known = sealing.readable(event, key).data
+        inherited = {name: known[name] for name in (topic.client_field,) if name in known}
         sealed = sealing.seal({**inherited, **personal}, key)
     return sealed, orjson.dumps({topic.id_field: str(event.stream), **plain}).decode()
 
@@ -279,7 +282,7 @@ def history(stream: UUID) -> list[Event]:
         if row is None:
             return []
         cursor.execute(
-            f"SELECT {COLUMNS} FROM choreography_event WHERE stream = %s AND at >= %s ORDER BY version",  # noqa: S608
+            f"SELECT {COLUMNS} FROM choreography_event WHERE stream = %s AND at >= %s ORDER BY version",  # noqa: S608  # a constant
             [stream, row[0]],
         )
         events = [event_of(found) for found in cursor.fetchall()]
@@ -288,15 +291,22 @@ def history(stream: UUID) -> list[Event]:
 
 
 def listed(topic: str, type: str | None, after: int, limit: int) -> list[Event]:
-    """Events of a topic behind a position, in the order of the store, their personal part sealed."""
+    """Events of a topic behind a position, in the order of the store, readable as far as keys allow.
+
+    Raises:
+        WrongKey: the settings do not open a key.
+    """
     condition, given = ("AND type = %s", [type]) if type else ("", [])
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {COLUMNS} FROM choreography_event WHERE topic = %s {condition}"  # noqa: S608
+            f"SELECT {COLUMNS} FROM choreography_event WHERE topic = %s {condition}"  # noqa: S608  # constants
             " AND position > %s ORDER BY position LIMIT %s",
             [topic, *given, after, limit],
         )
-        return [event_of(found) for found in cursor.fetchall()]
+        events = [event_of(found) for found in cursor.fetchall()]
+        cursor.execute(KEYS_OF_CLIENTS, [list({event.client for event in events})])
+        opened = {client: keys.unwrap(bytes(key)) for client, key in cursor.fetchall()}
+    return [today(event, opened.get(event.client)) for event in events]
 
 
 def today(event: Event, key: bytes | None) -> Event:

@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from sagas.choreography.models import DeadLetter, OrdersByClient
+from sagas.retail.choreography.order_payment import ordering
 from tests.api import caller
 from tests.choreography import BASKET, GOOD, begin, event, execute, settle, types
 from tests.retail import assert_books_balance, fault
@@ -87,6 +88,7 @@ def test_events_are_listed_by_stream_and_type() -> None:
     assert (everything["count"], everything["next"]) == (8, None)
     created = viewer.get(topic, {"type": "OrderCreated"}).json()
     assert {one["subject"] for one in created["results"]} == {str(stream) for stream in streams}
+    assert {one["data"]["client_id"] for one in everything["results"]} == {123}
     page = viewer.get(topic, {"limit": 3}).json()
     rest = viewer.get(topic, {"limit": 100, "after": page["next"]}).json()
     assert [*page["results"], *rest["results"]] == everything["results"]
@@ -203,6 +205,25 @@ def test_a_client_is_anonymised() -> None:
     settle()
     assert event(again, "OrderCreated").data["client_id"] == 123
     assert OrdersByClient.live.get().total_orders == 1
+
+
+def test_what_participants_said_of_a_client_goes_with_their_key() -> None:
+    fault("notifications", "order-notification", "error_before", times=None)
+    stream = begin(ordering, client_id=124, amount="59.98", currency="EUR")
+    settle(ordering)
+    told = "Customer 124 has 5.00"
+    for type in ("PaymentFailed", "OrderCancelled"):
+        assert told in event(stream, type).data["reason"]
+        assert event(stream, type).data["client_id"] == 124
+    (detail,) = execute("SELECT detail FROM choreography_auditentry WHERE type = 'PaymentFailed'")
+    assert detail == ("insufficient_funds",)
+    DeadLetter.objects.update(reason=told)
+    run("anonymise", "--client", 124)
+    assert "reason" not in event(stream, "PaymentFailed").data
+    for table in ("event", "auditentry", "deadletter", "stream", "clientkey"):
+        rows = execute(f"SELECT t::text FROM choreography_{table} t")  # noqa: S608  # named here
+        assert rows
+        assert not any(told in text for (text,) in rows), table
 
 
 def test_partitions_are_listed() -> None:

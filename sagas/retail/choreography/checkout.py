@@ -39,7 +39,8 @@ checkout = Topic(
     Input=CheckoutInput,
     id_field="checkout_id",
     client_field="client_id",
-    personal=frozenset({"client_id", "address_id"}),
+    # Reasons are participants' words, which may say anything of the client; the code beside says as much.
+    personal=frozenset({"client_id", "address_id", "reason"}),
 )
 
 reservation = checkout.group(RESERVATION)
@@ -53,12 +54,12 @@ revenue = checkout.group("checkout-revenue", "OrderCreated", fold=REVENUE_BY_STO
 
 def no_reservation(event: Event, reason: str) -> Facts:
     """Nobody knows whether the stock was reserved."""
-    return [Fact("StockReservationFailed", {"reason": reason, "given_up": True})]
+    return [Fact("StockReservationFailed", {"reason": reason, "code": "given_up", "given_up": True})]
 
 
 def no_order(event: Event, reason: str) -> Facts:
     """Nobody knows whether the order was created."""
-    return [Fact("OrderCreationFailed", {"reason": reason, "given_up": True})]
+    return [Fact("OrderCreationFailed", {"reason": reason, "code": "given_up", "given_up": True})]
 
 
 @reservation.on("CheckoutInitiated", given_up=no_reservation)

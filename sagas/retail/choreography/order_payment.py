@@ -36,7 +36,7 @@ ordering = Topic(
     Input=OrderInput,
     id_field="order_ref",
     client_field="client_id",
-    personal=frozenset({"client_id"}),
+    personal=frozenset({"client_id", "reason"}),
 )
 
 stock = ordering.group(STOCK)
@@ -48,12 +48,12 @@ audit = ordering.group("order-audit", fold=AUDIT)
 
 def no_reservation(event: Event, reason: str) -> Facts:
     """Nobody knows whether the stock was reserved; the cancellation releases it in any case."""
-    return [Fact("StockReservationFailed", {"reason": reason})]
+    return [Fact("StockReservationFailed", {"reason": reason, "code": "given_up"})]
 
 
 def no_payment(event: Event, reason: str) -> Facts:
     """Nobody knows whether the client has paid; the cancellation refunds it in any case."""
-    return [Fact("PaymentFailed", {"reason": reason})]
+    return [Fact("PaymentFailed", {"reason": reason, "code": "given_up"})]
 
 
 @stock.on("OrderInitiated", given_up=no_reservation)

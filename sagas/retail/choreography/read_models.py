@@ -7,7 +7,7 @@ AUDIT = Fold(
     INSERT INTO choreography_auditentry
            (at, position, event_id, topic, stream, type, source, correlation_id, causation_id, detail)
     SELECT at, position, event_id, topic, stream, type, source, correlation_id, causation_id,
-           coalesce(data ->> 'reason', '')
+           coalesce(data ->> 'code', data ->> 'failed_at', data ->> 'cancelled_at', '')
       FROM events ORDER BY position
     """
 )
