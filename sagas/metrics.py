@@ -118,7 +118,7 @@ class DatabaseCollector(Collector):
         yield GaugeMetricFamily(
             "saga_stuck_count", "Active sagas without a transition for 5 minutes", value=stuck
         )
-        age = GaugeMetricFamily("saga_heartbeat_age_seconds", "Age of each periodic job", labels=["job"])
+        age = GaugeMetricFamily("saga_heartbeat_age_seconds", "Age of each periodic task", labels=["task"])
         for name, at in Heartbeat.objects.values_list("name", "at"):
             age.add_metric([name], (now - at).total_seconds())
         yield age

@@ -17,7 +17,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from redis import RedisError
 
+from sagas import breaker
 from sagas.api.problems import plain_response
 from sagas.api.readiness import readiness
 from sagas.metrics import DatabaseCollector
@@ -80,6 +82,19 @@ class Gauges(Collector):
             log.warning("no gauges from the database", error=str(error))
             up = 0
         yield GaugeMetricFamily("saga_database_up", "Whether the gauges could be read", value=up)
+        yield circuits()
+
+
+def circuits() -> GaugeMetricFamily:
+    """1 for each participant whose circuit is open or being probed, 0 if closed; none without Redis."""
+    family = GaugeMetricFamily("saga_circuit_open", "Circuits that hold calls back", labels=["service"])
+    try:
+        for participant, circuit in breaker.inspect().items():
+            if circuit["state"] != "unknown":
+                family.add_metric([participant], circuit["state"] != "closed")
+    except RedisError as error:
+        log.warning("no gauges of the circuits", error=str(error))
+    return family
 
 
 @require_safe
