@@ -4,7 +4,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from sagaproject.metered import metered
+
 # Not a default: importing this package has already set the settings of the API.
 os.environ["DJANGO_SETTINGS_MODULE"] = "sagaproject.participant_settings"
 
-application = get_wsgi_application()
+application = metered(get_wsgi_application())

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection, IncompleteRead, RemoteDisconnected
 from pathlib import Path
@@ -95,6 +96,11 @@ def test_an_answer_that_is_lost_on_the_way(
     assert Reservation.objects.count() == (1 if applied else 0)
     assert call(port, "POST", "/saga/reserve-stock", BASKET, "key-1")[0] == 200
     assert Stock.objects.get().reserved == 2
+
+
+def test_a_process_tells_its_metrics(port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert b"process_cpu_seconds_total" in answer.read()
 
 
 def test_a_process_serves_the_participants_it_is_told_to(port: int) -> None:
