@@ -84,7 +84,7 @@ class World:
         self.redis = Redis(folder / "redis", free_port(), throwaway=True)
         self.secrets = {
             name: secrets.token_urlsafe(24)
-            for name in ("database", "redis", "credential", "django", "operator", "client")
+            for name in ("database", "redis", "credential", "django", "events", "operator", "client")
         }
         self.crashes = folder / "crashes"
         self.config = Config.parse(self._environment())
@@ -326,6 +326,7 @@ class World:
             "PARTICIPANTS_FAULTS": "1",
             "DJANGO_DEBUG": "0",
             "DJANGO_SECRET_KEY": self.secrets["django"],
+            "EVENT_KEYS": self.secrets["events"],
             "DJANGO_ALLOWED_HOSTS": "127.0.0.1",
             "SEED_DEMO_USERS": "1",
             "DEMO_TOKEN_OPERATOR": self.secrets["operator"],
