@@ -48,9 +48,11 @@ class Client:
         """One saga as it stands."""
         return self._send("GET", f"/api/v1/sagas/{saga_id}").saga
 
-    def intervene(self, saga_id: str, verb: str, *, key: str = "", wait: int = 0, reason: str = "") -> Answer:
-        """What an operator does to a saga: execute, retry, compensate."""
-        return self._send("POST", f"/api/v1/sagas/{saga_id}/{verb}", {"reason": reason}, key, wait)
+    def intervene(
+        self, saga_id: str, verb: str, *, key: str = "", wait: int = 0, reason: str = "", **more: object
+    ) -> Answer:
+        """What an operator does to a saga: execute, retry, compensate, and what else that verb is told."""
+        return self._send("POST", f"/api/v1/sagas/{saga_id}/{verb}", {"reason": reason, **more}, key, wait)
 
     def fault(self, operation: str, kind: str, participant: str = "", **options: object) -> None:
         """Have the participant of that operation, or the one that is named, misbehave from now on."""
