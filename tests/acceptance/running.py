@@ -82,6 +82,10 @@ class Running:
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait(GRACE)
 
+    def children(self) -> set[int]:
+        """The process ids of its children."""
+        return {child.pid for child in psutil.Process(self.pid).children()}
+
     def kill_children(self) -> int:
         """Kill its children but not itself; tells how many there were."""
         children = psutil.Process(self.pid).children()
