@@ -4,12 +4,15 @@ from django.apps import AppConfig
 
 
 class ShopConfig(AppConfig):
-    """Definitions, and the places to crash at."""
+    """Definitions, places to crash at, clocks that are wrong; and waits as short as the tests'."""
 
     name = "tests.acceptance.shop"
 
     def ready(self) -> None:
-        """Be ready to crash, where the tests ask for it."""
-        from tests.acceptance.shop import crashes  # the engine needs its models loaded
+        """Be ready to go wrong, where the tests ask for it."""
+        from sagas import tasks  # the engine needs its models loaded
+        from tests.acceptance.shop import clocks, crashes
 
+        tasks.PUT_BACK_AFTER = 0.5
         crashes.install()
+        clocks.install()

@@ -1,11 +1,17 @@
-"""The sale of the retail business, call for call, with less patience than customers deserve."""
+"""The sale of the retail business, call for call, with less patience than customers deserve.
 
+The patient ones have two versions; SHOP_VERSIONS says of which this process has the code.
+"""
+
+import os
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from sagas.definition import Retry, Step
+from sagas.definition import Retry, SagaView, Step
 from sagas.retail.sales import SalesSaga
 
+VERSIONS = os.environ.get("SHOP_VERSIONS", "1").split(",")
 CALL = timedelta(seconds=1)
 FORWARD = Retry(attempts=3, base=timedelta(seconds=0.1))
 PATIENT = Retry(attempts=60, base=timedelta(seconds=0.1), cap=timedelta(seconds=0.6))
@@ -40,7 +46,7 @@ class BriskSale(SalesSaga):
     confirm_transaction = brisk(SalesSaga.confirm_transaction)
 
 
-class PatientSale(SalesSaga):
+class PatientSale(SalesSaga, register="1" in VERSIONS):
     """One sale in a store whose calls are short, and repeated until they succeed."""
 
     type, version = "patient_sale", 1
@@ -59,8 +65,25 @@ class BriskSaleInline(BriskSale):
     execution = "inline"
 
 
-class PatientSaleInline(PatientSale):
+class PatientSaleInline(PatientSale, register="1" in VERSIONS):
     """The same, the worker going on from step to step."""
 
     type, version = "patient_sale_inline", 1
+    execution = "inline"
+
+
+class PatientSale2(PatientSale, register="2" in VERSIONS):
+    """A later release of it, which says so in its result."""
+
+    version = 2
+
+    def result(self, saga: SagaView) -> dict[str, Any]:
+        """The sale, and the version of the code that ended it."""
+        return {**super().result(saga), "ended_by_version": 2}
+
+
+class PatientSaleInline2(PatientSale2, register="2" in VERSIONS):
+    """The same, the worker going on from step to step."""
+
+    type = "patient_sale_inline"
     execution = "inline"
