@@ -102,8 +102,8 @@ class SagaPage(Answer):
 class EffectAnswer(Answer):
     """What one step did at its participant, and whether that is undone.
 
-    `effect`: none, done, unknown (it may have been done), undone. `undone` is null if there was
-    nothing to undo.
+    `effect`: none (it only asked), done, unknown (it may have been done), undone. `undone` is null if
+    there is nothing to undo, or no compensation of its own that would.
     """
 
     step: str
@@ -249,16 +249,17 @@ def compensations_answer(saga: SagaRow, steps: Sequence[StepRow]) -> Compensatio
     return CompensationsAnswer(
         id=saga.id,
         status=Status(saga.status),
-        results=[
-            EffectAnswer(
-                step=row.name,
-                effect=Effect(row.effect),
-                undone=None if row.effect == Effect.NONE else row.effect == Effect.UNDONE,
-                compensation=compensation_answer(row, declared(definition, row)),
-            )
-            for row in begun
-        ],
+        results=[effect_answer(row, declared(definition, row)) for row in begun],
     )
+
+
+def effect_answer(row: StepRow, step: Step | None) -> EffectAnswer:
+    """What one step that was begun has done."""
+    compensation = compensation_answer(row, step)
+    only_asked = step is not None and step.read_only
+    effect = Effect.NONE if only_asked else Effect(row.effect)
+    undone = None if effect == Effect.NONE or compensation is None else effect == Effect.UNDONE
+    return EffectAnswer(step=row.name, effect=effect, undone=undone, compensation=compensation)
 
 
 def summary(definition: SagaDefinition) -> str:

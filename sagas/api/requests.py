@@ -66,6 +66,15 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+EXAMPLES: dict[str, Any] = {
+    "step": "reserve-stock",
+    "data": {"reservation_id": 9},
+    "undo": False,
+    "outcome": "completed",
+    "deadline": "2030-01-01T00:00:00Z",
+}
+
+
 def intervention_body(verb: Verb) -> type[InterventionBody]:
     """The body of one verb: the reason, and the arguments that the verb names."""
     if not verb.arguments:
@@ -106,10 +115,15 @@ def validated(model: type[Model], given: Any, within: str = "") -> Model:
     except ValidationError as error:
         raise InvalidInput(
             [
-                {"field": path([within, *item["loc"]]), "message": item["msg"].removeprefix("Value error, ")}
+                {"field": path([within, *item["loc"]]), "message": wording(item["type"], item["msg"])}
                 for item in error.errors(include_url=False, include_context=False, include_input=False)
             ]
         ) from None
+
+
+def wording(kind: str, text: str) -> str:
+    """What is wrong, in words of JSON."""
+    return "Give a JSON object" if kind.startswith("model_") else text.removeprefix("Value error, ")
 
 
 def path(parts: list[Any]) -> str:

@@ -151,8 +151,9 @@ def test_failures_inside_stay_inside(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
+    saga_id = started(operator)
     monkeypatch.setattr(engine, "load", fail)
-    answer = operator.get(f"{SAGAS}/{uuid4()}")
+    answer = operator.get(f"{SAGAS}/{saga_id}")
     is_problem(answer, status)
     assert answer.get("Retry-After") == retry_after
     assert b"secret" not in answer.content

@@ -17,7 +17,7 @@ from sagas import dispatch, engine
 from sagas.api import bell, listing, waiting
 from sagas.definition import registry
 from sagas.models import Saga
-from sagas.state import Refused, Unknown
+from sagas.state import Done, Refused, Unknown
 from tests.api import SAGAS, caller, drive, sale, started
 
 pytestmark = pytest.mark.django_db
@@ -90,6 +90,21 @@ def test_effects_are_listed_with_whether_they_are_undone(operator: APIClient) ->
         ("create-transaction", "none", None),
     ]
     assert answer["results"][1]["compensation"]["attempts"] > 0
+
+
+def test_a_step_that_only_asked_has_nothing_to_undo(operator: APIClient) -> None:
+    basket = {"client_id": 123, "store_id": 1, "items": [{"product_id": 456, "quantity": 2}]}
+    body = {"type": "checkout_saga", "data": basket}
+    saga_id = UUID(operator.post(SAGAS, body, format="json").json()["id"])
+    priced = Done({"items": [], "total": "59.98", "currency": "EUR"})
+    drive(saga_id, {"fetch-product": priced, "create-order": Refused("no", "no")})
+    answer = operator.get(f"{SAGAS}/{saga_id}/compensations").json()
+    assert [(e["step"], e["effect"], e["undone"]) for e in answer["results"]] == [
+        ("verify-stock", "none", None),
+        ("fetch-product", "none", None),
+        ("reserve-stock", "undone", True),
+        ("create-order", "none", None),
+    ]
 
 
 def test_display_status_names_the_step_under_way(operator: APIClient) -> None:
