@@ -147,6 +147,7 @@ class WebhooksView(Endpoint):
         operation_id="add_webhook",
         tags=["webhooks"],
         request=WebhookBody,
+        examples=schema.example({"url": "https://shop.example/ends", "types": ["sales_saga"]}),
         responses={201: NewWebhookAnswer, **schema.problems(400, 403, 413, 415)},
     )
     def post(self, request: Request) -> Response:

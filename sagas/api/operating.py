@@ -110,6 +110,14 @@ class BulkAnswer(Answer):
         operation_id="intervene_in_bulk",
         tags=["operating"],
         request=BulkBody,
+        examples=schema.example(
+            {
+                "verb": "compensate",
+                "filter": {"status": "parked", "type": "sales_saga"},
+                "reason": "recall",
+                "limit": 100,
+            }
+        ),
         parameters=[schema.IDEMPOTENCY_KEY],
         responses={200: BulkAnswer, **schema.problems(400, 403, 413, 415, 422)},
     )
@@ -244,6 +252,7 @@ class CloseCircuitView(Endpoint):
         operation_id="close_circuit",
         tags=["operating"],
         request=InterventionBody,
+        examples=schema.example({"reason": "it is back"}),
         parameters=[OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH)],
         responses={200: CircuitAnswer, **schema.problems(400, 403, 404)},
     )
@@ -290,7 +299,7 @@ class TypePauseView(Endpoint):
             if self.pauses:
                 engine.pause_type(saga_type, actor=actor, reason=reason)
             else:
-                engine.resume_type(saga_type)
+                engine.resume_type(saga_type, actor=actor, reason=reason)
         except UnknownSagaType as error:
             raise NotFound(str(error)) from None
         log.warning("type paused" if self.pauses else "type resumed", type=saga_type, actor=actor)
@@ -313,6 +322,7 @@ def steering_types(name: Literal["pause", "resume"]) -> type[TypePauseView]:
             operation_id=f"{name}_type",
             tags=["operating"],
             request=InterventionBody,
+            examples=schema.example({"reason": "stocktaking"}),
             responses={200: TypePauseAnswer, **schema.problems(400, 403, 404)},
         )
     )(view)

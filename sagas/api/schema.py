@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from drf_spectacular.contrib.pydantic import PydanticExtension
@@ -28,7 +28,7 @@ from sagas.api.answers import (
 )
 from sagas.api.preferences import MAX_KEY, MAX_WAIT
 from sagas.api.problems import CONTENT_TYPE
-from sagas.api.requests import MAX_LIMIT, MAX_OFFSET, RequestBody
+from sagas.api.requests import EXAMPLES, MAX_LIMIT, MAX_OFFSET, RequestBody
 from sagas.definition import SagaDefinition, registry
 from sagas.interventions import Verb
 from sagas.state import Status
@@ -190,6 +190,11 @@ def start_examples() -> list[OpenApiExample]:
     ]
 
 
+def example(body: Mapping[str, Any]) -> list[OpenApiExample]:
+    """An example of a request, to be sent as it stands."""
+    return [OpenApiExample("Example", dict(body), request_only=True)]
+
+
 def start_request() -> Any:
     """One body per installed type, told apart by `type`."""
     models: Any = {saga_type: start_model(registry.latest(saga_type)) for saga_type in registry.types()}
@@ -245,6 +250,7 @@ def intervention(verb: Verb, body: type[BaseModel]) -> Any:
         tags=["sagas" if verb.name in ("execute", "compensate", "retry") else "interventions"],
         description=verb.help,
         request=body,
+        examples=example({"reason": "asked for by the customer"} | {n: EXAMPLES[n] for n in verb.arguments}),
         parameters=[ID, IDEMPOTENCY_KEY, prefer(0), *DONE_HEADERS],
         responses={**done(), **problems(400, 403, 404, 409, 413, 415)},
     )
@@ -256,6 +262,7 @@ def signal(body: type[BaseModel]) -> Callable[[F], F]:
         operation_id="signal_saga",
         tags=["outside"],
         request=body,
+        examples=example({"data": {"approved": True}}),
         parameters=[
             ID,
             OpenApiParameter("name", SIGNAL_NAME, OpenApiParameter.PATH, description="What is waited for"),
@@ -277,6 +284,7 @@ def callback(body: type[BaseModel], answer: type[BaseModel]) -> Callable[[F], F]
         tags=["outside"],
         auth=[],
         request=body,
+        examples=example({"status": "success", "data": {"reservation_id": 9}}),
         parameters=[token],
         responses={200: answer, **problems(400, 404, 409, 413, 415)},
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.http import Http404
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
 from pydantic import Field, JsonValue, create_model
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -117,6 +117,7 @@ def starting(topic_name: str, *in_path: str) -> type[Endpoint]:
         tags=["choreography"],
         description="Accepted at once; follow it at Location.",
         request=Body,
+        examples=examples_of(topic, in_path),
         parameters=[schema.IDEMPOTENCY_KEY],
         responses={202: Begun, **schema.problems(400, 403, 413, 415, 422)},
     )
@@ -142,6 +143,13 @@ def starting(topic_name: str, *in_path: str) -> type[Endpoint]:
             return rendered(answer, HTTPStatus.ACCEPTED, {"Location": location})
 
     return extend_schema_view(post=described)(StartView)
+
+
+def examples_of(topic: Topic, in_path: tuple[str, ...]) -> list[OpenApiExample]:
+    """The example that the topic's input declares, without what its path says."""
+    declared = topic.Input.model_json_schema().get("examples", [])
+    bodies = [{name: one[name] for name in one if name not in in_path} for one in declared[:1]]
+    return [example for body in bodies for example in schema.example(body)]
 
 
 def stream_of(request: Request) -> UUID | None:

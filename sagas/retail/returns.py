@@ -19,7 +19,7 @@ class ReturnInput(SagaInput):
                 {
                     "original_transaction_id": 1,
                     "employee_id": 1,
-                    "items": [{"product_id": 456, "quantity": 1}],
+                    "items": [{"product_id": 457, "quantity": 1}],
                     "reason": "does not fit",
                 }
             ]
