@@ -42,6 +42,17 @@ def examine(target: Target, trials: Sequence[Trial]) -> Iterator[Finding]:
                 yield Finding(name, trial.operation, problem)
 
 
+def obstacle(target: Target) -> str:
+    """Why no check would tell anything: nobody answers, or not to us. Empty if nothing is in the way."""
+    try:
+        said = target.status(fresh())
+    except (OSError, HTTPException) as error:
+        return f"{target.url} does not answer: {error}"
+    if said.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return f"{target.url} does not accept the credential: {said}"
+    return ""
+
+
 def checks_for(trial: Trial) -> list[Check]:
     """The checks that apply to a trial."""
     checks: list[Check] = [success, credentials, unknown_operation]

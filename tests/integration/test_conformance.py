@@ -70,6 +70,14 @@ def test_somebody_elses_participant_is_checked_by_trials_in_a_file(conforming: s
     assert "2 operations" in said.getvalue()
 
 
+def test_a_credential_that_is_not_accepted_is_said_once(conforming: str, tmp_path: Path) -> None:
+    path, said = tmp_path / "trials.json", StringIO()
+    path.write_text(json.dumps([trial.model_dump(mode="json") for trial in TRIALS]))
+    with pytest.raises(CommandError, match="does not accept the credential"):
+        call_command("participants", "conformance", conforming, trials=path, credential="no", stdout=said)
+    assert said.getvalue() == ""
+
+
 def test_what_is_wrong_is_printed_and_the_command_fails(tmp_path: Path) -> None:
     path, said = tmp_path / "trials.json", StringIO()
     path.write_text(json.dumps([trial.model_dump(mode="json") for trial in TRIALS]))
@@ -83,7 +91,7 @@ def test_what_is_wrong_is_printed_and_the_command_fails(tmp_path: Path) -> None:
     [
         ("inventory", {}, "is no URL"),
         ("http://127.0.0.1:1/elsewhere", {}, "No trials for 'elsewhere'"),
-        ("http://127.0.0.1:1/inventory", {}, "breaks the contract"),
+        ("http://127.0.0.1:1/inventory", {}, "does not answer"),
         ("http://127.0.0.1:1/", {"trials": Path("/nowhere.json")}, "holds no trials"),
     ],
 )

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from pydantic import TypeAdapter, ValidationError
 
-from participants.contract.conformance import examine
+from participants.contract.conformance import examine, obstacle
 from participants.contract.credentials import credentials
 from participants.contract.registry import served
 from participants.contract.retention import prune
@@ -83,6 +83,8 @@ class Command(BaseCommand):
         name = participant or urlsplit(url).path.split("/")[-1]
         chosen = trials_in(trials) if trials else trials_of(name)
         target = Target(url, credential or next(iter(credentials(name)), ""))
+        if in_the_way := obstacle(target):
+            raise CommandError(in_the_way)
         found = 0
         for finding in examine(target, chosen):
             found += 1
