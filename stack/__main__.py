@@ -19,11 +19,7 @@ from stack.up import DETACHED, environment_of, own_servers, up
 
 def main() -> int:
     """Runs one command: 0 when it did its work, 1 with a message when it could not, 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
-    parser.add_argument("command", choices=("up", "demo", "down", "clean", "manage"))
-    parser.add_argument("--detach", action="store_true", help="with up: go on in the background")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="with manage: what manage.py is to do")
-    arguments = parser.parse_args()
+    arguments = parsed(sys.argv[1:])
     try:
         if arguments.command == "manage":
             return manage(Config.load(), arguments.words)
@@ -41,6 +37,20 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 1
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """`command`, with `detach` for up, and for manage `words`: all that follows, options too."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
+    parser.set_defaults(detach=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up").add_argument("--detach", action="store_true", help="go on in the background")
+    for name in ("demo", "down", "clean"):
+        commands.add_parser(name)
+    commands.add_parser("manage").add_argument(
+        "words", nargs=argparse.REMAINDER, help="what manage.py is to do"
+    )
+    return parser.parse_args(arguments)
 
 
 def run(command: str, config: Config, *, detach: bool) -> int:
