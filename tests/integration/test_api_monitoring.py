@@ -190,6 +190,14 @@ def test_the_document_names_every_path_of_the_api(document: dict[str, Any]) -> N
     assert {path.rstrip("/") for path in document["paths"]} == routed
 
 
+def test_every_group_of_endpoints_is_described(document: dict[str, Any]) -> None:
+    used = {
+        tag for path in document["paths"].values() for operation in path.values() for tag in operation["tags"]
+    }
+    assert document["tags"][0]["name"] == "sagas"
+    assert used == {tag["name"] for tag in document["tags"]}
+
+
 def flat(patterns: Any) -> Iterator[Any]:
     """The routes, those of included modules too."""
     for pattern in patterns:
