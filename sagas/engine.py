@@ -192,6 +192,27 @@ WHERE id IN (
 RETURNING id"""
 
 
+PAUSE_TYPE = """
+WITH paused AS (
+    INSERT INTO sagas_typepause (type, at, actor, reason) VALUES (%s, clock_timestamp(), %s, %s)
+    ON CONFLICT (type) DO NOTHING RETURNING type, at, actor, reason)
+INSERT INTO sagas_typeevent (type, kind, at, actor, reason)
+SELECT type, 'paused', at, actor, reason FROM paused RETURNING 1"""
+
+RESUME_TYPE = """
+WITH resumed AS (
+    DELETE FROM sagas_typepause WHERE type = %s RETURNING type, at
+), moved AS (
+    UPDATE sagas_saga s SET wake_at = clock_timestamp(), rings = 0, rev = rev + 1,
+        deadline_at = deadline_at + (clock_timestamp() - greatest(resumed.at, s.created_at))
+    FROM resumed
+    WHERE s.type = resumed.type AND s.status IN ('pending', 'in_progress', 'compensating')
+      AND s.paused_at IS NULL AND s.deadline_at IS NOT NULL
+)
+INSERT INTO sagas_typeevent (type, kind, at, actor, reason)
+SELECT type, 'resumed', clock_timestamp(), %s, %s FROM resumed RETURNING 1"""
+
+
 class Clock:
     """The database's clock as last heard, carried on by the monotonic one."""
 
@@ -771,27 +792,24 @@ def paused_types() -> frozenset[str]:
     return types
 
 
-def pause_type(saga_type: str, *, actor: str, reason: str) -> None:
-    """Let nothing more of a type be claimed, on every worker within a second or two."""
+def pause_type(saga_type: str, *, actor: str, reason: str) -> bool:
+    """Let nothing more of a type be claimed, on every worker within a second or two.
+
+    False if it was paused before, by whomever; then nothing is written.
+
+    Raises:
+        UnknownSagaType: no such definition.
+    """
     registry.latest(saga_type)
-    _query(
-        """INSERT INTO sagas_typepause (type, at, actor, reason) VALUES (%s, clock_timestamp(), %s, %s)
-           ON CONFLICT (type) DO NOTHING RETURNING 1""",
-        (saga_type, actor, reason),
-    )
+    return bool(_query(PAUSE_TYPE, (saga_type, actor, reason)))
 
 
-def resume_type(saga_type: str) -> None:
-    """End the pause of a type: its sagas are found by the next recovery scan, deadlines moved on."""
-    rows = _query("DELETE FROM sagas_typepause WHERE type = %s RETURNING at", (saga_type,))
-    if rows:
-        _query(
-            """UPDATE sagas_saga SET wake_at = clock_timestamp(), rings = 0, rev = rev + 1,
-                      deadline_at = deadline_at + (clock_timestamp() - greatest(%s, created_at))
-               WHERE type = %s AND status IN ('pending', 'in_progress', 'compensating')
-                 AND paused_at IS NULL AND deadline_at IS NOT NULL RETURNING 1""",
-            (rows[0][0], saga_type),
-        )
+def resume_type(saga_type: str, *, actor: str, reason: str) -> bool:
+    """End the pause of a type: its sagas are found by the next recovery scan, deadlines moved on.
+
+    False if it was not paused; then nothing is written.
+    """
+    return bool(_query(RESUME_TYPE, (saga_type, actor, reason)))
 
 
 def beat(name: str, detail: dict[str, Any] | None = None) -> None:

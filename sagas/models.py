@@ -258,10 +258,28 @@ class TypePause(models.Model):
     reason = models.TextField()
 
     class Meta:
+        verbose_name_plural = "types of sagas"
         default_permissions = ("view",)
 
     def __str__(self) -> str:
         return f"{self.type} paused by {self.actor}"
+
+
+class TypeEvent(models.Model):
+    """That a type was paused or resumed, by whom and why; append-only as the audit of a saga is."""
+
+    type = models.CharField(max_length=80)
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=20, choices=[("paused", "paused"), ("resumed", "resumed")])
+    actor = models.CharField(max_length=150)
+    reason = models.TextField()
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.kind} by {self.actor}"
 
 
 class Heartbeat(models.Model):

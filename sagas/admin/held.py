@@ -1,4 +1,4 @@
-"""What holds sagas back: semantic locks and paused types."""
+"""Semantic locks: who holds one, and who stands in line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sagas import engine
 from sagas.admin.looks import badge, clock
 from sagas.admin.paging import BoundedPaginator
 from sagas.admin.readonly import ReadOnlyAdmin
-from sagas.models import SagaLock, TypePause
+from sagas.models import SagaLock
 
 
 @admin.register(SagaLock)
@@ -46,13 +46,3 @@ class SagaLockAdmin(ReadOnlyAdmin):
 
     class Media:
         css: ClassVar = {"all": ("sagas/admin.css",)}
-
-
-@admin.register(TypePause)
-class TypePauseAdmin(ReadOnlyAdmin):
-    """Types of which nothing is claimed; paused and resumed by `manage.py sagas`."""
-
-    list_display = ("type", "actor", "reason", "at")
-    list_display_links = None
-    sortable_by = ()
-    show_full_result_count = False

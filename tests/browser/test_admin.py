@@ -110,14 +110,16 @@ def test_everything_is_readable_and_fits(page: Page) -> None:
     told = (stories.completed, stories.refused, stories.failed, stories.claimed, stories.backing_off,
             stories.parked, stories.undoing, stories.undo_refused, stories.sale)  # fmt: skip
     states = [story() for story in told]
-    for path in (LIST, "/admin/sagas/heartbeat/", *map(detail, states)):
+    engine.pause_type("transfer_saga", actor="ann", reason="the other store is being counted")
+    types = ("/admin/sagas/typepause/", "/admin/sagas/typepause/sales_saga/pause/")
+    for path in (LIST, "/admin/sagas/heartbeat/", *types, *map(detail, states)):
         page.goto(path)
         assert unreadable(page) == [], path
         assert not too_wide(page), path
     page.goto(f"{LIST}intervene/compensate/?" + "&".join(f"saga={state.id}" for state in states))
     assert unreadable(page) == []
     page.set_viewport_size({"width": 400, "height": 800})
-    for path in (LIST, detail(states[1])):
+    for path in (LIST, types[0], detail(states[1])):
         page.goto(path)
         assert not too_wide(page), path
 

@@ -178,10 +178,14 @@ def test_updates_of_a_running_saga_touch_no_index(scripted: Scripted) -> None:
         "UPDATE sagas_sagaevent SET reason = 'other'",
         "DELETE FROM sagas_sagaevent",
         "TRUNCATE sagas_sagaevent",
+        "UPDATE sagas_typeevent SET reason = 'other'",
+        "DELETE FROM sagas_typeevent",
+        "TRUNCATE sagas_typeevent",
     ],
 )
 def test_rule_25_the_audit_is_append_only(sql: str) -> None:
     state = engine.start("chain", {}).state
+    engine.pause_type("chain", actor="ann", reason="release")
     with pytest.raises(IntegrityError, match="append-only"), connection.cursor() as cursor:
         cursor.execute(sql)
     with pytest.raises(IntegrityError, match="append-only"):
@@ -200,7 +204,7 @@ def test_rule_24_an_intervention_says_who_and_why(scripted: Scripted) -> None:
 
 # --- Who writes ---------------------------------------------------------------------------------------
 
-STATE = ("Saga", "SagaStep", "SagaEvent", "SagaLock", "TypePause", "Heartbeat")
+STATE = ("Saga", "SagaStep", "SagaEvent", "SagaLock", "TypePause", "TypeEvent", "Heartbeat")
 WRITES = frozenset(
     {"save", "create", "update", "delete", "bulk_create", "bulk_update", "get_or_create", "update_or_create"}
 )

@@ -377,6 +377,6 @@ def test_a_paused_type_is_not_claimed_until_it_is_resumed() -> None:
     saga = begin("test_part")
     assert saga.status is Status.PENDING
     assert engine.take_interrupted(10) == []
-    engine.resume_type("test_part")
+    engine.resume_type("test_part", actor="ann", reason="released")
     engine._paused = (0.0, frozenset())
     assert run(recovery.resume(saga.id)).status is Status.COMPLETED

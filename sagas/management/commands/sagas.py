@@ -42,7 +42,7 @@ class Command(BaseCommand):
         for name in ("pause-type", "resume-type"):
             one = commands.add_parser(name, help=f"{name.split('-')[0]} all sagas of a type")
             one.add_argument("type")
-            one.add_argument("--reason", required=name == "pause-type", default="")
+            one.add_argument("--reason", required=True)
         for verb in VERBS.values():
             self._add_verb(commands.add_parser(verb.name, help=verb.help), verb.arguments)
 
@@ -112,13 +112,15 @@ class Command(BaseCommand):
 
     def pause_type(self, options: dict[str, Any]) -> None:
         """Let nothing more of a type be claimed."""
-        engine.pause_type(options["type"], actor=getpass.getuser(), reason=options["reason"])
-        self.stdout.write(f"{options['type']} is paused; sagas are still accepted and wait")
+        new = engine.pause_type(options["type"], actor=getpass.getuser(), reason=options["reason"])
+        state = "is paused" if new else "was paused before"
+        self.stdout.write(f"{options['type']} {state}; sagas are still accepted and wait")
 
     def resume_type(self, options: dict[str, Any]) -> None:
         """End a pause."""
-        engine.resume_type(options["type"])
-        self.stdout.write(f"{options['type']} goes on with the next recovery scan")
+        was = engine.resume_type(options["type"], actor=getpass.getuser(), reason=options["reason"])
+        state = "goes on with the next recovery scan" if was else "was not paused"
+        self.stdout.write(f"{options['type']} {state}")
 
     def scan(self, options: dict[str, Any]) -> None:
         """What beat does, by hand."""
