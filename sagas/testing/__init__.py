@@ -28,7 +28,9 @@ Steps whose results are computed with get exact ones: `.answering("fetch-product
 Other answers have whatever field is asked for. `.cancelled_during(step)` and
 `.timed_out_during(step)` let an operator or the deadline come in while a call is under way;
 `.signalled(name, data)` and `.approved(name)` send what a step waits for.
-`ends` returns the final state, the calls in order and the readable history.
+A step that starts another saga starts the real one: `child/step` tells what happens to its steps.
+`.beside(label, Other, ...)` runs another saga at the same time. `ends` returns the final state,
+those of the others, the calls in order and the readable history.
 
 Then let the machine think of the rest:
 
@@ -37,9 +39,10 @@ Then let the machine think of the rest:
 
 `crash_matrix` runs the definition through every failure at every point and through pairs of them:
 refusals, busy participants, lost requests and answers, late arrivals, workers that die or sleep,
-lost, doubled and late messages, lost commits, cancel, timeout, retry by an operator. It fails with
-the shortest history after which a saga is stuck, an effect happened twice, an effect still stands
-though the saga was undone, or undoing went in the wrong order. `random_histories` does the same
+lost, doubled and late messages, lost commits, cancel, timeout, retry by an operator; in children as
+well, and with a rival where the saga takes a lock. It fails with the shortest history after which a
+saga is stuck, an effect happened twice, an effect still stands though the saga was undone, undoing
+went in the wrong order, or two sagas worked under one lock. `random_histories` does the same
 with chains of failures of any length from a seed, and leaves out of a failing history all that
 does not matter.
 """
