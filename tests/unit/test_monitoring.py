@@ -232,7 +232,7 @@ def reasons(record: str) -> set[str]:
 
 
 def test_every_reason_of_the_engine_is_a_fault_or_a_wish_of_a_person() -> None:
-    broken, not_refused = reasons("type:saga_broken:rate5m"), reasons("type:saga_refused:rate5m")
+    broken, not_refused = reasons("type:saga_broken:increase5m"), reasons("type:saga_refused:increase5m")
     wished = {"compensation_requested", "retry_from"}
     assert not_refused == broken | wished
     # A person who does not approve refuses as a participant does.
