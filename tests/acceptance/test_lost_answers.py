@@ -15,18 +15,16 @@ STEPS = (
     "confirm-transaction",
 )
 UNDOS = ("invalidate-session", "release-stock", "cancel-transaction", "reverse-stock-confirmation")
-LOSSES = ("reset_after", "error_after", "cut", "hang_after")
+LOSSES = ("reset_after", "error_after", "cut", "hang_after", "drip")
 ATTEMPTS = 3
-both_modes = pytest.mark.parametrize("sale_type", ["brisk_sale", "brisk_sale_inline"])
+MODES = ("brisk_sale", "brisk_sale_inline")
 
 
-@both_modes
 @pytest.mark.parametrize("kind", LOSSES)
-def test_an_answer_lost_every_time_has_the_effect_undone(world: World, kind: str, sale_type: str) -> None:
-    sales = {
-        step: world.sale(Fault(step, kind, times=ATTEMPTS, seconds=2), saga_type=sale_type) for step in STEPS
-    }
-    for step, sale in zip(sales, world.ended_all([*sales.values()]), strict=True):
+def test_an_answer_lost_every_time_has_the_effect_undone(world: World, kind: str) -> None:
+    lost = [(mode, step, Fault(step, kind, times=ATTEMPTS, seconds=2)) for mode in MODES for step in STEPS]
+    sales = [world.sale(fault, saga_type=mode) for mode, _, fault in lost]
+    for (_, step, _), sale in zip(lost, world.ended_all(sales), strict=True):
         assert sale["status"] == "compensated", world.history(sale["id"])
         assert (sale["error"]["step"], sale["error"]["code"]) == (step, "outcome_unknown")
         steps = {known["name"]: known for known in sale["steps"]}
@@ -35,21 +33,21 @@ def test_an_answer_lost_every_time_has_the_effect_undone(world: World, kind: str
         assert steps[step]["status"] == expected
 
 
-@both_modes
 @pytest.mark.parametrize("kind", LOSSES)
-def test_an_answer_lost_once_is_replayed(world: World, kind: str, sale_type: str) -> None:
-    sales = [world.sale(Fault(step, kind, seconds=2), saga_type=sale_type) for step in STEPS]
-    for step, sale in zip(STEPS, world.ended_all(sales), strict=True):
+def test_an_answer_lost_once_is_replayed(world: World, kind: str) -> None:
+    lost = [(mode, step) for mode in MODES for step in STEPS]
+    sales = [world.sale(Fault(step, kind, seconds=2), saga_type=mode) for mode, step in lost]
+    for (_, step), sale in zip(lost, world.ended_all(sales), strict=True):
         assert sale["status"] == "completed", world.history(sale["id"])
         attempts = {known["name"]: known["attempts"] for known in sale["steps"]}
         assert attempts == {name: 2 if name == step else 1 for name in STEPS}
 
 
-@both_modes
 @pytest.mark.parametrize("kind", ["reset_after", "error_after"])
-def test_the_answer_of_an_undo_lost_is_replayed_too(world: World, kind: str, sale_type: str) -> None:
+def test_the_answer_of_an_undo_lost_is_replayed_too(world: World, kind: str) -> None:
     refusal = Fault("confirm-transaction", "refuse", code="closed")
-    sales = [world.sale(refusal, Fault(undo, kind, times=2), saga_type=sale_type) for undo in UNDOS]
+    lost = [(mode, Fault(undo, kind, times=2)) for mode in MODES for undo in UNDOS]
+    sales = [world.sale(refusal, fault, saga_type=mode) for mode, fault in lost]
     for sale in world.ended_all(sales):
         assert (sale["status"], sale["error"]["code"]) == ("compensated", "closed")
 
