@@ -32,6 +32,7 @@ from sagas.state import (
     Unknown,
 )
 from sagas.testing import BrokenInvariant, Choices, MemoryStore, Participants, World, crash_matrix, world_of
+from sagas.testing.invariants import PASSED
 from sagas.testing.participants import Request
 from sagas.transitions import decide
 from tests.definitions import CHILDREN, Chain, Group, Pivot, Skipping, shop
@@ -226,7 +227,24 @@ def quiet_note(self: Draft, kind: str, position: int | None = None, /, **detail:
     NOTE(self, "note" if kind in ("saga_parked", "compensation_failed") else kind, position, **detail)
 
 
+def join_by_one(self: Draft, stage: int) -> bool:
+    """Lets a join begin when one member of the group is done."""
+    before = [
+        s for s, item in zip(self.state.steps, self.definition.steps, strict=True) if item.stage == stage - 1
+    ]
+    return STAGE_OPEN(self, stage - 1) and (not before or any(s.status in PASSED for s in before))
+
+
+def join_from_the_past(self: Draft, stage: int) -> bool:
+    """Reads the siblings as they were before the lock was waited for: each member finds the other missing."""
+    group = [item.position for item in self.definition.steps if item.stage == stage - 1 and item.group]
+    now = {step.position: step for step in self.state.steps}
+    stale = [now[p] for p in group if p not in self.changed or len(self.changed) > 1]
+    return STAGE_OPEN(self, stage) and (not group or len(stale) == len(group))
+
+
 UNDO_SET, UNDO_NEXT, RUN_AGAIN, NOTE = Draft.undo_set, Draft.undo_next, Draft.run_again, Draft.note
+STAGE_OPEN = Draft._stage_open
 
 
 @pytest.mark.parametrize(
@@ -237,12 +255,14 @@ UNDO_SET, UNDO_NEXT, RUN_AGAIN, NOTE = Draft.undo_set, Draft.undo_next, Draft.ru
         ("undo_set", undo_of_kept_only, Skipping, "rule 10"),
         ("undo_next", undo_at_once, Group, "rule 1"),
         ("turn", turn_alone, Group, "rule 1"),
+        ("_stage_open", join_by_one, Group, "KeyError"),
+        ("_stage_open", join_from_the_past, Group, "silently"),
         ("run_again", run_again_with_old_keys, Chain, "rule 6"),
         ("note", quiet_note, Chain, "without an alert"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_broken_way_back_is_found(
+def test_a_broken_way_is_found(
     method: str, mutant: object, definition: type[SagaDefinition], broken: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(Draft, method, mutant)
