@@ -1,5 +1,6 @@
 """The crash matrix finds engines, stores, participants and definitions that are broken on purpose."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -31,7 +32,16 @@ from sagas.state import (
     Transient,
     Unknown,
 )
-from sagas.testing import BrokenInvariant, Choices, MemoryStore, Participants, World, crash_matrix, world_of
+from sagas.testing import (
+    BrokenInvariant,
+    Choices,
+    MemoryStore,
+    Participants,
+    World,
+    crash_matrix,
+    random_histories,
+    world_of,
+)
 from sagas.testing.invariants import PASSED
 from sagas.testing.participants import Request
 from sagas.transitions import decide
@@ -334,3 +344,13 @@ def test_patience_of_the_search_is_bounded() -> None:
     report = crash_matrix(Chain, depth=3, limit=50)
     assert report.histories == 50
     assert report.ends.total() == 50
+
+
+def test_a_random_history_that_breaks_a_rule_is_told_without_what_does_not_matter() -> None:
+    def world(number: int, choices: Choices) -> World:
+        return world_of(Group(), store=ForgetsEpoch())(choices)
+
+    with pytest.raises(BrokenInvariant, match="rule 4") as caught:
+        random_histories(world, 2000, seed=7)
+    assert re.fullmatch(r"history \d+ of seed 7", caught.value.history[0])
+    assert len(caught.value.history) < 25, caught.value
