@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
+from sagas.fields import StatusField
 from sagas.state import ACTIVE, NEEDS_PERSON, Effect, Status, StepStatus
 
 STUCK_AFTER = timedelta(minutes=5)
@@ -67,15 +68,15 @@ class Saga(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     type = models.CharField(max_length=80)
-    version = models.PositiveSmallIntegerField()
-    status = models.CharField(max_length=20, choices=choices(Status), default=Status.PENDING)
-    epoch = models.PositiveIntegerField(
-        default=0, help_text="Changes when the saga turns or a person intervenes."
+    version = models.SmallIntegerField()
+    status = StatusField(
+        domain="sagas_status", max_length=20, choices=choices(Status), default=Status.PENDING
     )
-    rev = models.PositiveIntegerField(default=0, help_text="Changes with every transition.")
-    sequence = models.PositiveIntegerField(default=0, help_text="How many effects were begun, in order.")
-    rings = models.PositiveSmallIntegerField(default=0, help_text="How often a scan rang in vain.")
-    extensions = models.PositiveSmallIntegerField(default=0)
+    epoch = models.IntegerField(default=0, help_text="Changes when the saga turns or a person intervenes.")
+    rev = models.IntegerField(default=0, help_text="Changes with every transition.")
+    sequence = models.IntegerField(default=0, help_text="How many effects were begun, in order.")
+    rings = models.SmallIntegerField(default=0, help_text="How often a scan rang in vain.")
+    extensions = models.SmallIntegerField(default=0)
     data = models.JSONField()
     result = models.JSONField(null=True)
     error = models.JSONField(null=True)
@@ -97,7 +98,7 @@ class Saga(models.Model):
     paused_at = models.DateTimeField(null=True)
     wake_at = models.DateTimeField(null=True)
     resume_at = models.DateTimeField(null=True, help_text="When a waiting saga must be looked at.")
-    retreat_to = models.PositiveSmallIntegerField(null=True)
+    retreat_to = models.SmallIntegerField(null=True)
     waiting_since = models.DateTimeField(null=True)
     mailbox = models.JSONField(default=list, help_text="Signals that no step has consumed yet.")
     parent = models.ForeignKey(
@@ -109,6 +110,8 @@ class Saga(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-id"]
+        # No check constraints where a domain will do, and counters without Django's `>= 0`: every statement
+        # that writes would parse them afresh (`StatusField`).
         # Columns that change in every transition (rev, wake_at, sequence) are in no index, so that
         # those updates stay heap-only; the index on active ones is entered and left, not churned.
         # A change of status enters the row into every index anew, so there are no more than are read.
@@ -129,9 +132,6 @@ class Saga(models.Model):
                 name="saga_start_once",
                 nulls_distinct=False,
             ),
-            models.CheckConstraint(
-                condition=Q(status__in=[status.value for status in Status]), name="saga_status_known"
-            ),
         ]
         permissions: ClassVar = [
             ("start_saga", "Can start sagas"),
@@ -149,15 +149,17 @@ class SagaStep(models.Model):
     """One step of one saga, with its compensation (the `undo_` columns)."""
 
     saga = models.ForeignKey(Saga, on_delete=models.CASCADE, related_name="steps", db_index=False)
-    position = models.PositiveSmallIntegerField()
+    position = models.SmallIntegerField()
     name = models.CharField(max_length=80)
-    status = models.CharField(max_length=20, choices=choices(StepStatus), default=StepStatus.PENDING)
+    status = StatusField(
+        domain="sagas_step_status", max_length=20, choices=choices(StepStatus), default=StepStatus.PENDING
+    )
     effect = models.CharField(max_length=10, choices=choices(Effect), default=Effect.NONE)
-    generation = models.PositiveSmallIntegerField(default=0)
-    attempts = models.PositiveSmallIntegerField(default=0)
-    crashes = models.PositiveSmallIntegerField(default=0)
-    forgiven = models.PositiveSmallIntegerField(default=0)
-    sequence = models.PositiveIntegerField(null=True)
+    generation = models.SmallIntegerField(default=0)
+    attempts = models.SmallIntegerField(default=0)
+    crashes = models.SmallIntegerField(default=0)
+    forgiven = models.SmallIntegerField(default=0)
+    sequence = models.IntegerField(null=True)
     due_at = models.DateTimeField(null=True)
     lease_until = models.DateTimeField(null=True)
     request = models.JSONField(null=True)
@@ -166,10 +168,10 @@ class SagaStep(models.Model):
     error = models.JSONField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
-    undo_generation = models.PositiveSmallIntegerField(default=0)
-    undo_attempts = models.PositiveSmallIntegerField(default=0)
-    undo_crashes = models.PositiveSmallIntegerField(default=0)
-    undo_forgiven = models.PositiveSmallIntegerField(default=0)
+    undo_generation = models.SmallIntegerField(default=0)
+    undo_attempts = models.SmallIntegerField(default=0)
+    undo_crashes = models.SmallIntegerField(default=0)
+    undo_forgiven = models.SmallIntegerField(default=0)
     undo_request = models.JSONField(null=True)
     undo_error = models.JSONField(null=True)
     undo_started_at = models.DateTimeField(null=True)
@@ -179,9 +181,6 @@ class SagaStep(models.Model):
         ordering: ClassVar = ["saga", "position"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["saga", "position"], name="step_once_per_saga"),
-            models.CheckConstraint(
-                condition=Q(status__in=[status.value for status in StepStatus]), name="step_status_known"
-            ),
             models.CheckConstraint(
                 condition=Q(due_at__isnull=True) | Q(lease_until__isnull=True), name="step_due_or_claimed"
             ),
@@ -206,8 +205,8 @@ class SagaEvent(models.Model):
     at = models.DateTimeField()
     kind = models.CharField(max_length=40)
     step = models.CharField(max_length=80, blank=True, default="")
-    epoch = models.PositiveIntegerField(default=0)
-    attempt = models.PositiveSmallIntegerField(default=0)
+    epoch = models.IntegerField(default=0)
+    attempt = models.SmallIntegerField(default=0)
     detail = models.JSONField(default=dict)
     actor = models.CharField(max_length=150, blank=True, default="")
     reason = models.TextField(blank=True, default="")
