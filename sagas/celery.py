@@ -7,8 +7,8 @@
 
 It adds to the configuration what sagas need and changes nothing for other tasks: routes to queues
 of their own, the beat entries of the scans, database connections that live as long as a worker
-child, and a transport that outlives Redis (`sagas.broker`). What only sagas' tasks need (late
-acknowledgement, no results) is declared on them.
+child, monitoring events in batches (`sagas.consumer`), and a transport that outlives Redis
+(`sagas.broker`). What only sagas' tasks need (late acknowledgement, no results) is declared on them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ ROUTES = {
     "sagas.unlocked": COMPENSATION,
     "sagas.scan.*": MAINTENANCE,
 }
+OF_CELERY = "celery.worker.consumer:Consumer"
 CANARY_PERIOD = timedelta(seconds=30)
 PARTITIONS_PERIOD = timedelta(hours=1)
 # Long, because the worker's wall clock against the sender's decides, and either may be hours wrong.
@@ -81,6 +82,8 @@ def sagas_use(app: Celery) -> None:
         # The name is Celery's own (celery/fixups/django.py): it closes Django's connections around
         # every task unless told how often it may keep them.
         settings["CELERY_DB_REUSE_MAX"] = 2**31
+        if settings.worker_consumer == OF_CELERY:  # a project's own stays
+            settings.worker_consumer = "sagas.consumer:BatchingConsumer"
 
 
 def beat_entry(name: str, period: timedelta) -> dict[str, Any]:
