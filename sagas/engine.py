@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -26,7 +26,7 @@ from django.db import IntegrityError, OperationalError, connection
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
-from sagas import interventions, logs, metrics
+from sagas import interventions, logs, metrics, sql
 from sagas.claims import claim_next, claimed, resume_at, wake_at
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, plain, registry
@@ -235,13 +235,10 @@ class Clock:
 clock = Clock()
 
 
-def _query(sql: str, params: Sequence[Any] | dict[str, Any]) -> list[Any]:
+def _query(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
     """Run one statement; a broken connection is closed, so that the next statement opens a new one."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            rows: list[Any] = cursor.fetchall()
-            return rows
+        return sql.query(statement, params)
     except (OperationalError, InterfaceError):
         if not connection.in_atomic_block:
             connection.close()
@@ -279,6 +276,12 @@ def _steps_param(steps: Sequence[StepState]) -> str:
 
 def _audit_param(entries: Sequence[Entry]) -> str:
     return _dumps([dict(zip(Entry.__slots__, _entry_values(entry), strict=True)) for entry in entries])
+
+
+def _at(value: datetime | None) -> str | None:
+    """A time as text. Whether it is there must not change the parameter's type: the statement would
+    be prepared anew for each set of types, and the server plans rare ones at every execution."""
+    return None if value is None else value.isoformat()
 
 
 def _time(value: str | None) -> datetime | None:
@@ -399,8 +402,14 @@ def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerpri
         (
             *(s.id, s.type, s.version, s.status, s.epoch, s.rev, s.sequence),
             *(_json(s.data), _json(s.result), _json(s.error)),
-            *(s.correlation_id, owner_id, key, fingerprint, s.created_at, s.started_at, s.finished_at),
-            *(s.deadline_at, _wake_at(s), resume_at(s), s.waiting_since),
+            *(s.correlation_id, owner_id, key, fingerprint, _at(s.created_at), _at(s.started_at)),
+            *(
+                _at(s.finished_at),
+                _at(s.deadline_at),
+                _at(_wake_at(s)),
+                _at(resume_at(s)),
+                _at(s.waiting_since),
+            ),
             *(s.parent_id, s.lock_key, _steps_param(s.steps), _audit_param(decision.audit)),
         ),
     )
@@ -449,8 +458,8 @@ def _apply(decision: Decision, locking: str) -> list[Any]:
         APPLY + locking + APPLIED,
         (
             *(s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions, _json(s.result), _json(s.error)),
-            *(s.paused_at, s.started_at, s.finished_at, s.deadline_at, _wake_at(s)),
-            *(resume_at(s), s.waiting_since, _json(s.mailbox), s.retreat_to, s.id, decision.guard),
+            *(_at(s.paused_at), _at(s.started_at), _at(s.finished_at), _at(s.deadline_at), _at(_wake_at(s))),
+            *(_at(resume_at(s)), _at(s.waiting_since), _json(s.mailbox), s.retreat_to, s.id, decision.guard),
             *(_steps_param([s.steps[p] for p in decision.changed]), _audit_param(decision.audit)),
             *([s.lock_key] if decision.reopens else []),
         ),
@@ -628,8 +637,8 @@ def retry(saga_id: UUID, *, actor: str, reason: str, request_id: str | None = No
 
 
 def _asked_before(saga_id: UUID, request_id: str) -> bool:
-    sql = "SELECT 1 FROM sagas_sagaevent WHERE saga_id = %s AND request_id = %s"
-    return bool(_query(sql, (saga_id, request_id)))
+    statement = "SELECT 1 FROM sagas_sagaevent WHERE saga_id = %s AND request_id = %s"
+    return bool(_query(statement, (saga_id, request_id)))
 
 
 PARENTS_ACTOR = "parent saga"
@@ -713,12 +722,12 @@ def _refuse_if_held(key: str, idempotency_key: str | None, owner_id: int | None)
 
 def _root_holds(parent: SagaState, key: str) -> bool:
     """Whether `parent` or one of its ancestors is the saga that holds `key`."""
-    sql = """
+    statement = """
         WITH RECURSIVE up AS (
             SELECT id, parent_id FROM sagas_saga WHERE id = %s
             UNION ALL SELECT s.id, s.parent_id FROM sagas_saga s JOIN up ON s.id = up.parent_id)
         SELECT 1 FROM sagas_sagalock k JOIN up ON k.saga_id = up.id WHERE k.key = %s"""
-    return bool(_query(sql, (parent.id, key)))
+    return bool(_query(statement, (parent.id, key)))
 
 
 def take_lock(state: SagaState) -> SagaState:
@@ -728,12 +737,12 @@ def take_lock(state: SagaState) -> SagaState:
            ON CONFLICT DO NOTHING RETURNING 1""",
         (state.lock_key, state.id),
     )
-    sql = """
+    statement = """
         UPDATE sagas_sagalock SET held = true WHERE saga_id = %(saga)s AND (held OR
             id = (SELECT min(id) FROM sagas_sagalock WHERE key = %(key)s)
         ) RETURNING 1"""
     try:
-        rows = _query(sql, {"saga": state.id, "key": state.lock_key})
+        rows = _query(statement, {"saga": state.id, "key": state.lock_key})
     except IntegrityError:  # another was granted it in this very moment
         rows = []
     return happened(state, LockGranted()) if rows else state

@@ -1,7 +1,8 @@
 """Counts the statements that each process sends to PostgreSQL, in a file that the driver reads.
 
-Every way to send one through psycopg ends in `Cursor.execute` or `executemany`, Django's too; the
-count is therefore exact, and costs a fraction of a microsecond.
+Every way to send one through psycopg's cursors ends in `Cursor.execute` or `executemany`, Django's
+too, and the engine's own in `sagas.sql.send`; the count is therefore exact, and costs a fraction of a
+microsecond.
 """
 
 import fcntl
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from sagas import sql
 
 SLOTS = 64
 SLOT = struct.Struct("=qq")  # pid, statements
@@ -72,5 +75,12 @@ def install() -> None:
         counted_here.add()
         return executemany(cursor, *args, **kwargs)
 
+    send = sql.send
+
+    def counted_send(*args: Any) -> Any:
+        counted_here.add()
+        return send(*args)
+
+    setattr(sql, "send", counted_send)  # noqa: B010  as below; an assignment would want its types
     for name, method in (("execute", counted), ("executemany", counted_many)):
         setattr(psycopg.Cursor, name, method)
