@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,8 @@ KEY_MARGIN = timedelta(days=1)
 NEVER_PROCESSED = frozenset({425, 429})
 NEEDS_A_PERSON = frozenset({401, 403, 404, 405, 410})
 REFUSALS = frozenset({409, 422})
+LONGEST_WAIT = timedelta(days=1)
+LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def perform(request: Mapping[str, Any], envelope: Envelope, now: datetime) -> Ou
         headers["X-Callback-Url"] = envelope.callback
     if request["body"]:
         headers["Content-Type"] = "application/json"
-    return _exchange(target, request["method"], request["path"], request["body"], headers, envelope.timeout)
+    method, path, body = request["method"], request["path"], request["body"]
+    return _exchange(target, method, path, body, headers, envelope.timeout, now)
 
 
 def ask(participant: str, key: str) -> Done | Refused | Unknown:
@@ -89,20 +92,27 @@ def ask(participant: str, key: str) -> Done | Refused | Unknown:
         case Done(result={"state": "completed", **rest}):
             return Done(rest.get("result"))
         case Done(result={"state": "failed", **rest}):
-            return Refused(str(rest.get("code", "refused")), str(rest.get("reason", "")))
-        case Done(result=result):
-            return Unknown(f"{participant} says {result}")
+            return Refused(str(rest.get("code", "refused")), readable(rest.get("reason", "")))
+        case Done(result={"state": state}):
+            return Unknown(f"{participant} says of the operation: {readable(state)}")
         case Transient() | Unknown() | Impossible() | Refused():
             return Unknown(outcome.reason)
         case _:
-            return Unknown(f"{participant} answered {outcome}")
+            return Unknown(f"{participant} does not say what became of the operation")
 
 
 def _exchange(
-    target: Mapping[str, Any], method: str, path: str, body: str, headers: dict[str, str], timeout: timedelta
+    target: Mapping[str, Any],
+    method: str,
+    path: str,
+    body: str,
+    headers: dict[str, str],
+    timeout: timedelta,
+    now: datetime | None = None,
 ) -> Outcome:
     """One exchange with the first address that can be connected to, all within `timeout`."""
-    end, last = time.monotonic() + timeout.total_seconds(), "it has no address"
+    began, last = time.monotonic(), "it has no address"
+    end = began + timeout.total_seconds()
     for base in directory.addresses(target):
         left = end - time.monotonic()
         if left <= 0:
@@ -114,33 +124,35 @@ def _exchange(
             last = str(error)
             continue
         except wire.Unsendable as error:
-            return Impossible("unsendable", str(error))
+            return Impossible("unsendable", readable(str(error)))
         except wire.NoAnswer as error:
-            return Unknown(str(error))
+            return Unknown(readable(str(error)))
         directory.reachable(base)
-        return classify(answer.status, answer.headers, answer.content)
-    return Transient(last)
+        if now is not None:
+            now += timedelta(seconds=time.monotonic() - began)
+        return classify(answer.status, answer.headers, answer.content, now)
+    return Transient(readable(last))
 
 
-def classify(status: int, headers: Mapping[str, str], content: bytes) -> Outcome:
-    """Rule 8: done, refused, transient, unknown, or one for a person."""
+def classify(status: int, headers: Mapping[str, str], content: bytes, now: datetime | None = None) -> Outcome:
+    """Rule 8: done, refused, transient, unknown, or one for a person; `now` by the database's clock."""
     envelope = _envelope(content)
     if status in (200, 201):
         if envelope.get("status") == "success":
             return Done(envelope.get("data"))
-        return Unknown(f"{status} without a success envelope: {content[:200]!r}")
+        return Unknown(_told(status, "no success envelope", _said(envelope, content)))
     if status == 202:
         return Accepted("callback")
     if status in REFUSALS and envelope.get("status") == "failed" and envelope.get("code"):
-        code, reason = str(envelope["code"]), str(envelope.get("reason", ""))
+        code, reason = str(envelope["code"]), readable(envelope.get("reason", ""))
         return Impossible(code, reason) if code == "key_mismatch" else Refused(code, reason)
     if status in NEEDS_A_PERSON:
-        reason = envelope.get("reason") or "the effect is unknown, a person must look"
-        return Impossible(f"http_{status}", f"HTTP {status}: {reason}")
-    wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
+        reason = readable(envelope.get("reason")) or "the effect is unknown, a person must look"
+        return Impossible(f"http_{status}", _told(status, reason))
+    wait = retry_after(headers.get("Retry-After"), _date(headers.get("Date")) or now)
     if status in NEVER_PROCESSED or (status == 503 and wait is not None):
         return Transient(f"HTTP {status}", wait)
-    return Unknown(f"HTTP {status}: {content[:200]!r}")
+    return Unknown(_told(status, _said(envelope, content)))
 
 
 def _envelope(content: bytes) -> dict[str, Any]:
@@ -155,14 +167,55 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is not JSON")  # RFC 8259, 6; and PostgreSQL would not store it
 
 
-def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3); None if absent or unreadable."""
+# --- Reasons -----------------------------------------------------------------------------------------
+
+
+def readable(value: object) -> str:
+    """What a peer gave, as one line of text that people are shown; empty if it gave nothing."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    shown = "".join(c if c.isprintable() else " " for c in text[: 10 * LONGEST_REASON])
+    line = " ".join(shown.split())
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "\u2026"
+
+
+def _said(envelope: Mapping[str, Any], content: bytes) -> str:
+    """The reason in an answer outside the contract; nothing for a page of markup, such as a proxy's."""
+    reason = readable(envelope.get("reason"))
+    if reason:
+        return reason
+    text = content.decode(errors="replace")
+    return "" if text.lstrip().startswith("<") else readable(text)
+
+
+def _told(status: int, *parts: str) -> str:
+    return readable(": ".join([f"HTTP {status}", *filter(None, parts)]))
+
+
+# --- Retry-After ---------------------------------------------------------------------------------------
+
+
+def retry_after(value: str | None, now: datetime | None) -> timedelta | None:
+    """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3), at most a day; None if absent or unreadable.
+
+    `now` is the peer's own clock where it told it: a date means what the peer's clock will show.
+    """
     if value is None:
         return None
     digits = value.strip()
     if digits.isascii() and digits.isdigit():
-        return timedelta(seconds=min(int(digits), 86_400) if len(digits) < 10 else 86_400)
-    try:
-        return max(parsedate_to_datetime(value) - now, timedelta(0))
-    except (ValueError, TypeError):
+        return min(timedelta(seconds=int(digits)), LONGEST_WAIT) if len(digits) < 10 else LONGEST_WAIT
+    until = _date(value)
+    if until is None or now is None:
         return None
+    return min(max(until - now, timedelta(0)), LONGEST_WAIT)
+
+
+def _date(value: str | None) -> datetime | None:
+    """An HTTP date, with its zone."""
+    try:
+        date = parsedate_to_datetime(value or "")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else None

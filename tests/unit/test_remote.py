@@ -2,13 +2,17 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from sagas.remote import classify, retry_after
+from sagas import remote, wire
+from sagas.remote import Envelope, classify, retry_after
 from sagas.state import Accepted, Done, Impossible, Outcome, Refused, Transient, Unknown
 
+SAGA = UUID("0190d5f0-0000-7000-8000-000000000001")
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
@@ -81,8 +85,94 @@ def test_rule_8_answers_are_told_apart(
         ("\u00b2", None),
         ("9" * 5000, 86_400),
         ("Tue, 01 Jan 2030 12:00:30", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: int | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert retry_after(value, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Date": "Tue, 01 Jan 2030 12:00:00 GMT"}, {}, {"Date": "today"}, {"Date": "Tue, 01 Jan 2030"}],
+)
+def test_a_date_is_measured_by_the_clock_that_gave_it_else_by_the_databases(headers: dict[str, str]) -> None:
+    wanted = {"Retry-After": "Tue, 01 Jan 2030 12:00:30 GMT"}
+    now = NOW + timedelta(hours=5) if headers.get("Date", "").endswith("GMT") else NOW
+    assert classify(503, wanted | headers, b"", now) == Transient("HTTP 503", timedelta(seconds=30))
+
+
+def test_the_databases_clock_goes_on_while_the_peer_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 20.0])
+    answer = wire.Answer(503, {"Retry-After": "Tue, 01 Jan 2030 12:00:30 GMT"}, b"")
+    monkeypatch.setattr(remote, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(wire, "exchange", lambda *_: answer)
+    envelope = Envelope(SAGA, "pay", "key", "", timedelta(seconds=30))
+    request = {"participant": "payments", "issued_at": NOW.isoformat(), "method": "POST", "path": "/p"}
+    outcome = remote.perform(request | {"body": "{}"}, envelope, NOW)
+    assert outcome == Transient("HTTP 503", timedelta(seconds=10))
+
+
+# --- What people are shown ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "reason"),
+    [
+        (500, b"", "HTTP 500"),
+        (500, b"out of\n\tmemory\x00\x1b[31m ", "HTTP 500: out of memory [31m"),
+        (500, body(status="error", reason="no disk"), "HTTP 500: no disk"),
+        (500, body(reason={"disk": ["full"]}), 'HTTP 500: {"disk": ["full"]}'),
+        (502, b"\n<html><title>502</title></html>", "HTTP 502"),
+        (500, b"caf\xc3\xa9 \xff", "HTTP 500: caf\u00e9 \ufffd"),
+        (200, b"", "HTTP 200: no success envelope"),
+        (200, b"[1]", "HTTP 200: no success envelope: [1]"),
+        (404, b"", "HTTP 404: the effect is unknown, a person must look"),
+        (409, body(status="failed", code="closed", reason=None), ""),
+        (409, body(status="failed", code="closed", reason=["a", 1]), '["a", 1]'),
+    ],
+)
+def test_a_reason_is_text_that_people_can_read(status: int, content: bytes, reason: str) -> None:
+    outcome = classify(status, {}, content)
+    assert isinstance(outcome, Unknown | Impossible | Refused)
+    assert outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (500, b"x" * 900_000),
+        (200, b"x" * 900_000),
+        (404, body(reason="x" * 900_000)),
+        (409, body(status="failed", code="closed", reason="x" * 900_000)),
+    ],
+)
+def test_a_reason_has_a_bounded_length(status: int, content: bytes) -> None:
+    outcome = classify(status, {}, content)
+    assert isinstance(outcome, Unknown | Impossible | Refused)
+    assert len(outcome.reason) == remote.LONGEST_REASON
+    assert outcome.reason.endswith("x\u2026")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            wire.Answer(200, {}, body(status="success", data={"state": "unknown"})),
+            "payments says of the operation: unknown",
+        ),
+        (
+            wire.Answer(200, {}, body(status="success", data=[1])),
+            "payments does not say what became of the operation",
+        ),
+        (wire.Answer(202, {}, b""), "payments does not say what became of the operation"),
+        (wire.Answer(503, {"Retry-After": "soon"}, b""), "HTTP 503"),
+    ],
+)
+def test_what_a_status_query_leaves_open_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, answer: wire.Answer, reason: str
+) -> None:
+    monkeypatch.setattr(wire, "exchange", lambda *_: answer)
+    assert remote.ask("payments", "key") == Unknown(reason)
