@@ -12,33 +12,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.db import IntegrityError, OperationalError, connection
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
 from sagas import interventions, logs, metrics, sql
 from sagas.claims import claim_next, claimed, resume_at, wake_at
+from sagas.clock import clock as clock  # who drives the engine asks it for the time
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, plain, registry
 from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
 from sagas.interventions import Wish
+from sagas.rows import (
+    RECORDSET,
+    SAGA_JSON,
+    STEP_TYPES,
+    STEPS_JSON,
+    audit_json,
+    dumps,
+    jsons,
+    read_state,
+    steps_json,
+    times,
+)
 from sagas.state import (
     ACTIVE,
     FINISHED,
     CachedResult,
     Decision,
     Done,
-    Effect,
     Entry,
     Event,
     LockGranted,
@@ -50,8 +59,6 @@ from sagas.state import (
     SagaState,
     Signalled,
     Status,
-    StepState,
-    StepStatus,
 )
 from sagas.transitions import begin, decide
 
@@ -59,24 +66,8 @@ TRIES = 50
 LOCK_CONSTRAINT = "lock_held_once"
 
 # --- Statements ---------------------------------------------------------------------------------------
-# In SQL because each transition must be one round trip and one snapshot; column lists come from the
-# dataclasses of `transitions`, so state and table cannot drift apart.
+# In SQL because each transition must be one round trip and one snapshot; columns are those of `rows`.
 
-STEP_TYPES = {
-    "status": "text", "effect": "text", "generation": "int", "attempts": "int", "crashes": "int",
-    "forgiven": "int", "sequence": "int", "due_at": "timestamptz", "lease_until": "timestamptz",
-    "request": "jsonb", "wait": "jsonb", "result": "jsonb", "error": "jsonb", "started_at": "timestamptz",
-    "finished_at": "timestamptz", "undo_generation": "int", "undo_attempts": "int", "undo_crashes": "int",
-    "undo_forgiven": "int", "undo_request": "jsonb", "undo_error": "jsonb",
-    "undo_started_at": "timestamptz", "undo_finished_at": "timestamptz",
-}  # fmt: skip
-STEP_FIELDS = tuple(f.name for f in fields(StepState))
-SAGA_FIELDS = tuple(f.name for f in fields(SagaState) if f.name != "steps")
-_RECORDSET = ", ".join(["position int", "name text", *(f"{c} {t}" for c, t in STEP_TYPES.items())])
-_STEP_COLUMNS = ", ".join(f"t.{name}" for name in STEP_FIELDS)
-_STEPS_JSON = f"""(SELECT json_agg(json_build_array({_STEP_COLUMNS}) ORDER BY t.position)::text
-    FROM sagas_sagastep t WHERE t.saga_id = {{saga}}.id)"""  # noqa: S608  as above
-_SAGA_JSON = "json_build_array(" + ", ".join(f"{{saga}}.{name}" for name in SAGA_FIELDS) + ")::text"
 _AUDIT = """
     INSERT INTO sagas_sagaevent (saga_id, at, kind, step, epoch, attempt, detail, actor, reason, request_id)
     SELECT saga.id, clock_timestamp(), a.kind, a.step, saga.epoch, a.attempt, a.detail, a.actor, a.reason,
@@ -96,7 +87,7 @@ WITH saga AS (
 ), steps AS (
     INSERT INTO sagas_sagastep (saga_id, position, name, {", ".join(STEP_TYPES)})
     SELECT saga.id, x.position, x.name, {", ".join(f"x.{c}" for c in STEP_TYPES)}
-    FROM saga, jsonb_to_recordset(%s::jsonb) AS x({_RECORDSET})
+    FROM saga, jsonb_to_recordset(%s::jsonb) AS x({RECORDSET})
 ), audit AS ({_AUDIT})
 SELECT clock_timestamp(), (SELECT count(*) FROM saga)"""  # noqa: S608  names from our own dataclasses
 
@@ -110,7 +101,7 @@ WITH saga AS (
     RETURNING id, epoch
 ), steps AS (
     UPDATE sagas_sagastep t SET {", ".join(f"{c} = x.{c}" for c in STEP_TYPES)}
-    FROM saga, jsonb_to_recordset(%s::jsonb) AS x({_RECORDSET})
+    FROM saga, jsonb_to_recordset(%s::jsonb) AS x({RECORDSET})
     WHERE t.saga_id = saga.id AND t.position = x.position
 ), audit AS ({_AUDIT})"""  # noqa: S608
 APPLIED = "\nSELECT clock_timestamp(), (SELECT count(*) FROM saga)"
@@ -162,11 +153,11 @@ WITH locked AS MATERIALIZED (
     FROM locked l, step
 )
 SELECT clock_timestamp(), (SELECT rev FROM sagas_saga WHERE id = locked.id) AS seen,
-       {_SAGA_JSON.format(saga="locked")}, {_STEPS_JSON.format(saga="locked")}
+       {SAGA_JSON.format(saga="locked")}, {STEPS_JSON.format(saga="locked")}
 FROM locked, step"""  # noqa: S608
 
 LOAD = f"""
-SELECT clock_timestamp(), {_SAGA_JSON.format(saga="s")}, {_STEPS_JSON.format(saga="s")}
+SELECT clock_timestamp(), {SAGA_JSON.format(saga="s")}, {STEPS_JSON.format(saga="s")}
 FROM sagas_saga s WHERE s.id = %s"""  # noqa: S608
 
 # The scan takes sagas by moving their wake-up time on: two scans share the work, and one that dies
@@ -213,28 +204,6 @@ INSERT INTO sagas_typeevent (type, kind, at, actor, reason)
 SELECT type, 'resumed', clock_timestamp(), %s, %s FROM resumed RETURNING 1"""
 
 
-class Clock:
-    """The database's clock as last heard, carried on by the monotonic one."""
-
-    def __init__(self) -> None:
-        self._heard: datetime | None = None
-        self._at = 0.0
-
-    def hear(self, now: datetime) -> datetime:
-        """Take over a server timestamp that has just arrived."""
-        self._heard, self._at = now, time.monotonic()
-        return now
-
-    def now(self) -> datetime:
-        """The database's time, never ahead of it; the first call of a process asks the server."""
-        if self._heard is None:
-            return self.hear(_query("SELECT clock_timestamp()", ())[0][0])
-        return self._heard + timedelta(seconds=time.monotonic() - self._at)
-
-
-clock = Clock()
-
-
 def _query(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
     """Run one statement; a broken connection is closed, so that the next statement opens a new one."""
     try:
@@ -243,73 +212,6 @@ def _query(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[An
         if not connection.in_atomic_block:
             connection.close()
         raise
-
-
-def _default(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-# PostgreSQL keeps neither U+0000 nor half of a surrogate pair; one of them in an answer must not
-# keep the answer from being recorded.
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-
-
-def _dumps(value: Any) -> str:
-    try:
-        text = orjson.dumps(value, default=str).decode()
-    except TypeError:  # a number beyond 64 bits, half of a surrogate pair, a key that is no text
-        text = json.dumps(value, default=_default, ensure_ascii=False).encode(errors="replace").decode()
-    return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else _dumps(value)
-
-
-_step_values = attrgetter(*STEP_FIELDS)
-_entry_values = attrgetter(*Entry.__slots__)
-
-
-def _steps_param(steps: Sequence[StepState]) -> str:
-    return _dumps([dict(zip(STEP_FIELDS, _step_values(step), strict=True)) for step in steps])
-
-
-def _audit_param(entries: Sequence[Entry]) -> str:
-    return _dumps([dict(zip(Entry.__slots__, _entry_values(entry), strict=True)) for entry in entries])
-
-
-def _at(value: datetime | None) -> str | None:
-    """A time as text. Whether it is there must not change the parameter's type: the statement would
-    be prepared anew for each set of types, and the server plans rare ones at every execution."""
-    return None if value is None else value.isoformat()
-
-
-def _time(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)
-
-
-_STEP_TIMES = tuple(i for i, name in enumerate(STEP_FIELDS) if STEP_TYPES.get(name) == "timestamptz")
-_STATUS, _EFFECT = STEP_FIELDS.index("status"), STEP_FIELDS.index("effect")
-_SAGA_TIMES = frozenset(
-    {"paused_at", "created_at", "started_at", "finished_at", "deadline_at", "waiting_since"}
-)
-
-
-def _state(saga: str, steps: str) -> SagaState:
-    rows = []
-    for values in json.loads(steps):
-        for index in _STEP_TIMES:
-            if values[index] is not None:
-                values[index] = datetime.fromisoformat(values[index])
-        values[_STATUS], values[_EFFECT] = StepStatus(values[_STATUS]), Effect(values[_EFFECT])
-        rows.append(StepState(*values))
-    known: dict[str, Any] = dict(zip(SAGA_FIELDS, json.loads(saga), strict=True))
-    for name in _SAGA_TIMES:
-        known[name] = _time(known[name])
-    known["id"], known["status"] = UUID(known["id"]), Status(known["status"])
-    known["parent_id"] = UUID(known["parent_id"]) if known["parent_id"] else None
-    known["mailbox"] = tuple(known["mailbox"])
-    return SagaState(**known, steps=tuple(rows))
 
 
 # --- Reading ------------------------------------------------------------------------------------------
@@ -326,7 +228,7 @@ def load(saga_id: UUID) -> SagaState:
         raise SagaNotFound(f"there is no saga {saga_id}")
     now, saga, steps = rows[0]
     clock.hear(now)
-    return _state(saga, steps)
+    return read_state(saga, steps)
 
 
 # --- Starting -----------------------------------------------------------------------------------------
@@ -401,16 +303,11 @@ def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerpri
         INSERT,
         (
             *(s.id, s.type, s.version, s.status, s.epoch, s.rev, s.sequence),
-            *(_json(s.data), _json(s.result), _json(s.error)),
-            *(s.correlation_id, owner_id, key, fingerprint, _at(s.created_at), _at(s.started_at)),
-            *(
-                _at(s.finished_at),
-                _at(s.deadline_at),
-                _at(_wake_at(s)),
-                _at(resume_at(s)),
-                _at(s.waiting_since),
-            ),
-            *(s.parent_id, s.lock_key, _steps_param(s.steps), _audit_param(decision.audit)),
+            *jsons(s.data, s.result, s.error),
+            *(s.correlation_id, owner_id, key, fingerprint),
+            *times(s.created_at, s.started_at, s.finished_at, s.deadline_at),
+            *times(_wake_at(s), resume_at(s), s.waiting_since),
+            *(s.parent_id, s.lock_key, steps_json(s.steps), audit_json(decision.audit)),
         ),
     )
     clock.hear(rows[0][0])
@@ -457,10 +354,12 @@ def _apply(decision: Decision, locking: str) -> list[Any]:
     return _query(
         APPLY + locking + APPLIED,
         (
-            *(s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions, _json(s.result), _json(s.error)),
-            *(_at(s.paused_at), _at(s.started_at), _at(s.finished_at), _at(s.deadline_at), _at(_wake_at(s))),
-            *(_at(resume_at(s)), _at(s.waiting_since), _json(s.mailbox), s.retreat_to, s.id, decision.guard),
-            *(_steps_param([s.steps[p] for p in decision.changed]), _audit_param(decision.audit)),
+            *(s.status, s.epoch, s.rev, s.sequence, s.rings, s.extensions),
+            *jsons(s.result, s.error),
+            *times(s.paused_at, s.started_at, s.finished_at, s.deadline_at),
+            *times(_wake_at(s), resume_at(s), s.waiting_since),
+            *(*jsons(s.mailbox), s.retreat_to, s.id, decision.guard),
+            *(steps_json([s.steps[p] for p in decision.changed]), audit_json(decision.audit)),
             *([s.lock_key] if decision.reopens else []),
         ),
     )
@@ -513,7 +412,7 @@ def claim(saga_id: UUID, position: int, epoch: int, lease: timedelta) -> SagaSta
         return None
     now, seen, saga, steps = rows[0]
     clock.hear(now)
-    before = _state(saga, steps)
+    before = read_state(saga, steps)
     if seen != before.rev:
         return load(saga_id)
     return claimed(before, position, now, lease)
@@ -826,5 +725,5 @@ def beat(name: str, detail: dict[str, Any] | None = None) -> None:
     _query(
         """INSERT INTO sagas_heartbeat (name, at, detail) VALUES (%s, clock_timestamp(), %s::jsonb)
            ON CONFLICT (name) DO UPDATE SET at = excluded.at, detail = excluded.detail RETURNING 1""",
-        (name, _json(detail or {})),
+        (name, dumps(detail or {})),
     )
