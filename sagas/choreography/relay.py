@@ -58,9 +58,17 @@ WITH checkpoint AS (
 )
 SELECT count(*) FROM queued
 """
-FIRST_CHECKPOINT = """
+# Where the search begins for groups that have no checkpoint. If no group of their topic has one, nobody
+# knows what was handled, and it begins with the topic. A group that comes later listens from then on.
+FIRST_CHECKPOINTS = """
 INSERT INTO choreography_checkpoint (consumer, at)
-VALUES (%s, clock_timestamp() - %s::interval) ON CONFLICT DO NOTHING
+SELECT name, least(
+           clock_timestamp() - %(horizon)s::interval,
+           CASE WHEN EXISTS (SELECT FROM choreography_checkpoint WHERE consumer = ANY(%(groups)s::varchar[]))
+                THEN (SELECT min(at) FROM choreography_outbox)
+                ELSE (SELECT at FROM choreography_event WHERE topic = %(topic)s ORDER BY at LIMIT 1) END)
+  FROM unnest(%(groups)s::varchar[]) AS name
+ON CONFLICT DO NOTHING
 """
 SERVERS_AWAY = (OperationalError, InterfaceError, redis.RedisError)
 
@@ -104,11 +112,12 @@ class Relay:
             return True
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s::bigint)", [LOCK])
-            if cursor.fetchone()[0]:
-                self._holder = connection.connection
-                log.info("this relay leads")
-                return True
-        return False
+            if not cursor.fetchone()[0]:
+                return False
+        begin_checkpoints()  # before anything is published that could be lost
+        self._holder = connection.connection
+        log.info("this relay leads")
+        return True
 
     def _waiting(self) -> list[Event]:
         with connection.cursor() as cursor:
@@ -134,7 +143,6 @@ class Relay:
     def requeue(self, group: Group, grace: str = GRACE, limit: int = 10_000) -> int:
         """Put events that the group has not handled, older than `grace`, back into the outbox."""
         with connection.cursor() as cursor:
-            cursor.execute(FIRST_CHECKPOINT, [group.name, HORIZON])
             cursor.execute(
                 LOST,
                 {
@@ -172,6 +180,14 @@ class Relay:
             self.bus.forget_dead_consumers(group)
         for topic in registry.topics.values():
             self.bus.trim(topic)
+
+
+def begin_checkpoints() -> None:
+    """Make the checkpoints of groups that have none."""
+    with connection.cursor() as cursor:
+        for topic in registry.topics.values():
+            given = {"groups": list(topic.groups), "topic": topic.name, "horizon": HORIZON}
+            cursor.execute(FIRST_CHECKPOINTS, given)
 
 
 def expire_overdue(bus: Bus) -> int:
