@@ -8,6 +8,7 @@ cannot be reached each process decides alone, by its own counts.
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +19,7 @@ import redis
 import structlog
 
 from sagas.conf import conf
-from sagas.state import Deferred, Done, Impossible, Outcome, Refused
+from sagas.state import Accepted, Deferred, Done, Impossible, Outcome, Refused
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +33,11 @@ ADMIT = """
 local now = redis.call('TIME'); now = now[1] + now[2] / 1000000
 local open_until = tonumber(redis.call('HGET', KEYS[1], 'open_until') or '0')
 local state = redis.call('HGET', KEYS[1], 'state') or 'closed'
-if ARGV[6] == '0' and state ~= 'closed' then
+local probes = ARGV[6] == '0' and state ~= 'closed'
+if probes then
     if now < open_until then return {'open', tostring(open_until - now)} end
     local probe = tonumber(redis.call('HGET', KEYS[1], 'probe_until') or '0')
-    if state == 'open' or now >= probe then
-        redis.call('HSET', KEYS[1], 'state', 'half_open', 'probe_until', now + tonumber(ARGV[4]) + 1)
-    else
-        return {'open', tostring(math.max(probe - now, 0.5))}
-    end
+    if state == 'half_open' and now < probe then return {'open', tostring(math.max(probe - now, 0.5))} end
 end
 local closed_at = tonumber(redis.call('HGET', KEYS[1], 'closed_at') or '0')
 local per_second = tonumber(ARGV[3])
@@ -59,6 +57,9 @@ if most > 0 then
     if redis.call('ZCARD', KEYS[2]) >= most then return {'busy', '0.25'} end
     redis.call('ZADD', KEYS[2], now + tonumber(ARGV[4]) + 1, ARGV[5])
     redis.call('EXPIRE', KEYS[2], math.ceil(tonumber(ARGV[4])) + 60)
+end
+if probes then
+    redis.call('HSET', KEYS[1], 'state', 'half_open', 'probe_until', now + tonumber(ARGV[4]) + 1)
 end
 return {'go', '0'}
 """
@@ -88,6 +89,11 @@ return ''
 """
 
 
+def new_ticket() -> str:
+    """What names one call: each attempt counts, though attempts share their idempotency key."""
+    return secrets.token_hex(8)
+
+
 @dataclass(slots=True)
 class Local:
     """What this process alone knows, for when Redis does not answer."""
@@ -107,7 +113,10 @@ class Breaker:
         self.keys = {"state": base, "calls": f"{base}:calls", "rate": f"{base}:rate:", "bad": f"{base}:bad"}
 
     def admit(self, ticket: str, timeout: timedelta, *, force: bool) -> Deferred | None:
-        """None if the call may be made, else how long to wait; `force` passes an open circuit."""
+        """None if the call may be made, else how long to wait; `force` passes an open circuit.
+
+        `ticket` (see `new_ticket`) is this call's alone, and is given to `note` as well.
+        """
         rules = conf().breaker
         limits = conf().participants.get(self.participant, {})
         if not shared_state().reachable():
@@ -153,7 +162,7 @@ class Breaker:
 
     def note(self, ticket: str, outcome: Outcome) -> None:
         """How an admitted call went: an answer of any kind is health, no answer is a failure."""
-        ok = isinstance(outcome, Done | Refused | Impossible)
+        ok = isinstance(outcome, Done | Refused | Impossible | Accepted)
         limits = conf().participants.get(self.participant, {})
         now, rules = time.monotonic(), conf().breaker
         if ok and now < self.healthy_until and not limits.get("max_concurrent"):

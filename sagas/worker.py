@@ -93,15 +93,16 @@ def _call(state: SagaState, position: int, request: Mapping[str, Any], envelope:
     A compensation that an open circuit has held back once goes through the next time, so that the
     circuit can delay it but never block it for good.
     """
-    circuit, step = breaker.of(request["participant"]), state.steps[position]
+    circuit, ticket = breaker.of(request["participant"]), breaker.new_ticket()
+    step = state.steps[position]
     held_before = step.undoing and (step.undo_error or {}).get("code") == "deferred"
-    held = circuit.admit(envelope.key, envelope.timeout, force=held_before)
+    held = circuit.admit(ticket, envelope.timeout, force=held_before)
     if held is not None:
         return held
     began = time.monotonic()
     outcome = remote.perform(request, envelope, engine.clock.now())
     metrics.called(request["participant"], time.monotonic() - began)
-    circuit.note(envelope.key, outcome)
+    circuit.note(ticket, outcome)
     return outcome
 
 

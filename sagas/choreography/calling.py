@@ -82,12 +82,12 @@ class ParticipantCaller:
             # Of the same stream, whose events are minutes apart; what counts here is days.
             compensates_issued_at=event.time.isoformat() if undoes else "",
         )
-        circuit = breaker.of(call.participant)
-        held = circuit.admit(self.key, envelope.timeout, force=False)
+        circuit, ticket = breaker.of(call.participant), breaker.new_ticket()
+        held = circuit.admit(ticket, envelope.timeout, force=False)
         if held is not None:
             raise Held(held.reason, held.wait)
         began = time.monotonic()
         outcome = remote.perform(request, envelope, timezone.now())
         metrics.called(call.participant, time.monotonic() - began)
-        circuit.note(self.key, outcome)
+        circuit.note(ticket, outcome)
         return outcome

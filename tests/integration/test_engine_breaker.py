@@ -6,16 +6,30 @@ from datetime import timedelta
 
 import pytest
 
-from sagas import breaker
+from sagas import breaker, engine
 from sagas import conf as configuration
 from sagas.breaker import Breaker
 from sagas.conf import BreakerRules, Conf, conf
-from sagas.state import Done, Unknown
+from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, step
+from sagas.state import Accepted, Done, Unknown
 from stack.waiting import wait_until
+from tests.engine import deliver, hasten, kinds, registered
+from tests.scripted import LOST_REQUEST, Scripted
 
 CALL = timedelta(seconds=1)
 RULES = BreakerRules(failures=3, window=timedelta(seconds=60), recovery=timedelta(milliseconds=300))
+FAILURES = 5
 LIMITED = {"url": "http://x", "max_concurrent": 2}
+
+
+class Insistent(SagaDefinition, register=False):
+    """One step that is not given up soon."""
+
+    type = "insistent"
+
+    @step(retry=Retry(attempts=10))
+    def only(self, saga: SagaView) -> Call:
+        return Participant("shop").post("only")
 
 
 @pytest.fixture
@@ -85,3 +99,44 @@ def test_without_redis_each_process_decides_for_itself(monkeypatch: pytest.Monke
         assert circuit.admit("k", CALL, force=False) is not None
         assert circuit.admit("undo", CALL, force=True) is None
         assert wait_until(lambda: circuit.admit("k", CALL, force=False) is None, 5)
+
+
+@pytest.mark.usefixtures("rules")
+def test_a_probe_that_a_limit_holds_back_takes_no_others_turn() -> None:
+    circuit, long = Breaker("small"), timedelta(minutes=1)
+    for ticket in ("a", "b"):
+        assert circuit.admit(ticket, long, force=False) is None
+    for number in range(3):
+        circuit.note(f"k{number}", Unknown("no answer"))
+
+    def at_its_limit() -> bool:
+        held = circuit.admit("probe", long, force=False)
+        return held is not None and not held.circuit_open
+
+    assert wait_until(at_its_limit, 5)
+    circuit.note("a", Unknown("no answer"))
+    assert circuit.admit("probe", long, force=False) is None
+    circuit.note("b", Unknown("no answer"))
+
+
+@pytest.mark.usefixtures("rules")
+def test_work_that_was_accepted_is_an_answer() -> None:
+    circuit = Breaker("frail")
+    for number in range(3):
+        circuit.note(f"k{number}", Accepted("callback"))
+    assert circuit.admit("k", CALL, force=False) is None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("bells")
+def test_every_failed_attempt_counts_though_they_share_a_key(scripted: Scripted) -> None:
+    scripted.will("only", *[LOST_REQUEST] * FAILURES)
+    with registered(Insistent):
+        state = engine.start("insistent", {}).state
+        for _ in range(FAILURES + 1):
+            hasten(state.id)
+            deliver(engine.load(state.id), 0)
+    keys = scripted.keys("only")
+    assert (len(keys), len({*keys})) == (FAILURES, 1)
+    assert kinds(state.id)[-1] == "step_deferred"
+    assert breaker.inspect()["shop"]["state"] == "open"
