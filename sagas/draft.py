@@ -48,6 +48,26 @@ def past_pivot(definition: SagaDefinition, state: SagaState) -> bool:
     )
 
 
+def undo_set(definition: SagaDefinition, state: SagaState) -> list[StepState]:
+    """Rule 10, in the order of doing: what completed and what may have had an effect."""
+    chosen = [
+        step
+        for step in state.steps[state.retreat_to or 0 :]
+        if step.effect in (Effect.DONE, Effect.UNKNOWN) and _undoable(definition, step)
+    ]
+    return sorted(chosen, key=lambda step: (step.sequence or 0, step.position))
+
+
+def _undoable(definition: SagaDefinition, step: StepState) -> bool:
+    """A step with a compensation, or one that started a child, which is undone as a saga is."""
+    return definition.steps[step.position].undo is not None or started_a_child(step)
+
+
+def started_a_child(step: StepState) -> bool:
+    """True of a step that asks for a child saga, in its present generation."""
+    return "child" in (step.request or {})
+
+
 def with_step(steps: tuple[StepState, ...], step: StepState) -> tuple[StepState, ...]:
     return (*steps[: step.position], step, *steps[step.position + 1 :])
 
@@ -236,7 +256,10 @@ class Draft:
         self.note("step_completed", position)
 
     def failed(self, position: int, effect: Effect, code: str, reason: str, kind: str) -> None:
-        """A step is given up: turn, unless its fallback or the pivot says otherwise."""
+        """A step is given up: turn, unless its fallback or the pivot says otherwise.
+
+        A child that lives is not left behind by a step that is skipped: it is undone (rule 18).
+        """
         declared = self.declared(position)
         error = {"step": declared.name, "code": code, "reason": reason}
         self.update_step(
@@ -254,7 +277,8 @@ class Draft:
         self.note(f"step_{kind}", position, code=code, reason=reason)
         if self.state.status not in (Status.IN_PROGRESS, Status.WAITING, Status.PENDING):
             return
-        if declared.fallback is Fallback.SKIP and not declared.pivot:
+        child_lives = effect is Effect.UNKNOWN and started_a_child(self.state.steps[position])
+        if declared.fallback is Fallback.SKIP and not declared.pivot and not child_lives:
             self.skip(position, f"given up: {reason}")
         elif past_pivot(self.definition, self.state):
             self.update_step(position, status=StepStatus.PENDING, finished_at=None)
@@ -316,17 +340,8 @@ class Draft:
     # --- backward
 
     def undo_set(self) -> list[StepState]:
-        """Rule 10, in the order of doing: what completed and what may have had an effect."""
-        chosen = [
-            step
-            for step in self.state.steps[self.state.retreat_to or 0 :]
-            if step.effect in (Effect.DONE, Effect.UNKNOWN) and self._undoable(step)
-        ]
-        return sorted(chosen, key=lambda step: (step.sequence or 0, step.position))
-
-    def _undoable(self, step: StepState) -> bool:
-        """A step with a compensation, or one that started a child, which is undone as a saga is."""
-        return self.declared(step.position).undo is not None or "child" in (step.request or {})
+        """What is left to be undone, in the order of doing."""
+        return undo_set(self.definition, self.state)
 
     def turn(self, error: dict[str, Any]) -> None:
         """Go backward: settle what has not begun, then undo (rule 13)."""

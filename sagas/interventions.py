@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sagas.definition import SagaDefinition, plain
-from sagas.draft import Draft, past_pivot
+from sagas.draft import Draft, past_pivot, started_a_child
 from sagas.errors import DefinitionError, NotAllowed
 from sagas.state import (
     FINISHED,
@@ -229,7 +229,7 @@ def _by_hand(draft: Draft, wish: Wish) -> StepState:
 def _mind_the_child(step: StepState) -> None:
     """A child that lives must not be left behind by a parent that no longer waits for it (rule 18)."""
     not_started = (step.error or {}).get("code") == "child_not_started"
-    if "child" in (step.request or {}) and step.effect is Effect.UNKNOWN and not not_started:
+    if started_a_child(step) and step.effect is Effect.UNKNOWN and not not_started:
         raise NotAllowed(
             f"step {step.name} has started a saga of its own; settle that one, or go back with retry-from"
         )

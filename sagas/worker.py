@@ -11,7 +11,7 @@ from sagas import breaker, children, dispatch, engine, metrics, remote
 from sagas.callbacks import callback_url
 from sagas.claims import lease
 from sagas.conf import conf
-from sagas.definition import Cached, SagaDefinition
+from sagas.definition import Cached, SagaDefinition, registry
 from sagas.draft import idempotency_key
 from sagas.engine import Progress
 from sagas.errors import InvalidInput, LockHeld, SagaError
@@ -155,7 +155,8 @@ def _undo_child(state: SagaState, position: int) -> Outcome:
     step = state.steps[position]
     try:
         child = engine.child_of(idempotency_key(state.id, step, backward=False)) or _child(state, position)
-        said = children.undo_outcome(child)
+        definition = registry.get(child.type, child.version)
+        said = children.undo_outcome(definition, child)
         if said is not None:
             return said
         progress = engine.undo_child(child, idempotency_key(state.id, step, backward=True))
@@ -168,4 +169,4 @@ def _undo_child(state: SagaState, position: int) -> Outcome:
     if progress.state is None:
         return Accepted("child")
     dispatch.ring(progress.state, progress.due, engine.clock.now())
-    return children.undo_outcome(progress.state) or Accepted("child")
+    return children.undo_outcome(definition, progress.state) or Accepted("child")

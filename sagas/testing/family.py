@@ -38,7 +38,7 @@ def undo_child(stage: Stage, state: SagaState, position: int) -> Acting:
     try:
         child = _child(stage, state, position)
         yield None
-        said = children.undo_outcome(child.state)
+        said = children.undo_outcome(child.definition, child.state)
         if said is not None:
             return said
         after = yield from _compensate(child, key)
@@ -49,7 +49,7 @@ def undo_child(stage: Stage, state: SagaState, position: int) -> Acting:
     except SagaError as error:
         return Impossible("child_not_undone", str(error))
     child.ring(after, due(after))
-    return children.undo_outcome(after) or Accepted("child")
+    return children.undo_outcome(child.definition, after) or Accepted("child")
 
 
 def _child(stage: Stage, state: SagaState, position: int) -> Stage:

@@ -53,6 +53,7 @@ class Monitor:
     definition: SagaDefinition
     participants: Participants
     children: Callable[[int], Sequence[SagaState]] = lambda position: ()
+    harmless: Callable[[SagaState], bool] = lambda child: False
     holders: dict[int, str] = field(default_factory=dict)
     parents: set[int] = field(default_factory=set)
     run: int = 0
@@ -184,9 +185,8 @@ class Monitor:
 
     def bore(self, position: int) -> None:
         """A step has started a child: it is the only one of its generation, and of those not undone."""
-        alive = [child for child in self.children(position) if child.status not in UNDONE]
-        name = self.definition.steps[position].name
-        require(len(alive) == 1, f"rule 18: {len(alive)} children of {name} live")
+        alive, name = self._alive(position), self.definition.steps[position].name
+        require(alive == 1, f"rule 18: {alive} children of {name} live")
 
     # --- at the end
 
@@ -204,8 +204,11 @@ class Monitor:
             stands = self._standing(item.position, self._run_of(state, step))
             if state.status is Status.COMPLETED and step.effect is Effect.DONE:
                 require(stands == 1, f"the saga is completed, and {item.name} has {stands} effects")
+            elif state.status is Status.COMPLETED and item.position in self.parents:
+                require(stands == 0, f"rule 18: the completed saga leaves a child of {item.name} behind")
             elif state.status is not Status.COMPLETED and self.undoable(step.position):
-                require(stands == 0, f"the saga is {state.status}, and an effect of {item.name} stands")
+                left = self._net(item.position)
+                require(left == 0, f"the saga is {state.status}, and an effect of {item.name} stands")
             if item.pivot and state.status is not Status.COMPLETED:
                 require(stands == 0, f"the saga is {state.status} though its pivot {item.name} took effect")
 
@@ -221,14 +224,30 @@ class Monitor:
         """Whether a step has an inverse: its own, or that of the child saga which it starts."""
         return self.definition.steps[position].undo is not None or position in self.parents
 
+    def leaves_nothing(self, state: SagaState) -> bool:
+        """Whether a saga has completed and there is nothing that its parent could have undone."""
+        pivots = [item.position for item in self.definition.steps if item.pivot]
+        taken = any(self.participants.net(position) for position in pivots)
+        return state.status is Status.COMPLETED and not taken and not self.undo_set(state)
+
     def _net(self, position: int) -> int:
-        """How many effects of a step stand; a child stands until it is undone."""
+        """How many effects of a step there are to undo; a child is one, unless nothing of it is."""
         if position in self.parents:
-            return sum(child.status not in UNDONE for child in self.children(position))
+            return sum(
+                child.status not in UNDONE and not self.harmless(child) for child in self.children(position)
+            )
         return self.participants.net(position)
+
+    def _alive(self, position: int) -> int:
+        """How many children of a step count: the latest and those before it, unless they are undone."""
+        *before, latest = self.children(position)
+        left = [child for child in before if not self.harmless(child)]
+        return sum(child.status not in UNDONE for child in [*left, latest])
 
     def _standing(self, position: int, run: int) -> int:
         """How many effects stand; of a step without inverse, those of one run of the saga."""
+        if position in self.parents:
+            return self._alive(position) if self.children(position) else 0
         if self.undoable(position):
             return self._net(position)
         return self.participants.done(position, run)

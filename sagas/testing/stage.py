@@ -211,7 +211,7 @@ class Stage:
         before = self.called("")
         answers = {n.removeprefix(before): a for n, a in self.scene.answers.items() if n.startswith(before)}
         self.participants = self.scene.contract(answers)
-        self.monitor = Monitor(self.definition, self.participants, self.children)
+        self.monitor = Monitor(self.definition, self.participants, self.children, self._harmless)
 
     @property
     def store(self) -> MemoryStore:
@@ -237,6 +237,10 @@ class Stage:
         """The child sagas that a step has started, one a generation."""
         stages = self.scene.stages.values()
         return [s.state for s in stages if s.parent is self and s.position == position]
+
+    def _harmless(self, child: SagaState) -> bool:
+        """Whether a child has completed and there is nothing of it to undo."""
+        return self.scene.stages[child.id].monitor.leaves_nothing(child)
 
     def called(self, name: str) -> str:
         """A step's name as stories and answers know it."""

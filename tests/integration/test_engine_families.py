@@ -54,11 +54,31 @@ class Whole(SagaDefinition, register=False):
         return {}
 
 
+class Look(SagaDefinition, register=False):
+    """A child that changes nothing."""
+
+    type = "test_look"
+
+    @step
+    def look(self, saga: SagaView) -> dict[str, int]:
+        return {"seen": 1}
+
+
+class Looker(SagaDefinition, register=False):
+    """Its parent."""
+
+    type = "test_looker"
+
+    @step
+    def child(self, saga: SagaView) -> Child:
+        return Child("test_look", {})
+
+
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The definitions above; nothing is rung for."""
     monkeypatch.setattr(dispatch, "ring", lambda state, due, now: None)
-    with registered(Part, Whole):
+    with registered(Part, Whole, Look, Looker):
         yield
 
 
@@ -67,9 +87,9 @@ def start(saga_type: str = "test_part") -> SagaState:
     return engine.start(saga_type, {}).state
 
 
-def with_child() -> tuple[SagaState, SagaState]:
+def with_child(saga_type: str = "test_whole") -> tuple[SagaState, SagaState]:
     """A parent that waits for its child, and the child."""
-    parent = drive(start("test_whole").id)
+    parent = drive(start(saga_type).id)
     return parent, engine.load(Saga.objects.get(parent=parent.id).id)
 
 
@@ -148,6 +168,14 @@ def test_a_child_that_cannot_be_undone_parks_its_parent() -> None:
     after = engine.record(definition_of(parent), parent, 0, outcome).state
     assert after is not None
     assert after.status is Status.COMPENSATION_FAILED
+
+
+def test_a_completed_child_with_nothing_to_undo_counts_as_undone_and_stays() -> None:
+    parent, child = with_child("test_looker")
+    child = drive(child.id)
+    parent = undone(parent)
+    assert worker.act(definition_of(parent), parent, 0) == Done({})
+    assert engine.load(child.id) == child
 
 
 def test_a_child_whose_lock_another_saga_has_is_undone_once_it_is_free() -> None:

@@ -1,14 +1,14 @@
 """Children and locks: stories, and the broken engines that the matrix finds by them (rules 17, 18)."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from sagas import children
-from sagas.definition import Call, Child, SagaDefinition, SagaView, step
+from sagas.definition import Call, Child, Fallback, SagaDefinition, SagaView, step
 from sagas.draft import idempotency_key
 from sagas.errors import DefinitionError, NotAllowed
 from sagas.interventions import Wish, intervene
@@ -28,6 +28,7 @@ from sagas.testing import (
     BrokenInvariant,
     MemoryStore,
     Scenario,
+    crash_matrix,
     forbidden,
     given,
     refused,
@@ -93,6 +94,94 @@ def test_rule_18_a_child_whose_compensation_is_parked_parks_the_parent() -> None
     ended = story.ends("compensation_failed")
     assert ended.others["child"].status is Status.COMPENSATION_FAILED
     assert ended.step("begin").status is StepStatus.COMPLETED
+
+
+class Bare(SagaDefinition, register=False):
+    """One step that can be undone."""
+
+    type = "bare"
+
+    @step
+    def take(self, saga: SagaView) -> Call:
+        return shop.post("take")
+
+    @take.compensation
+    def give_back(self, saga: SagaView) -> Call:
+        return shop.post("give-back")
+
+
+class Reads(SagaDefinition, register=False):
+    """Looks twice and changes nothing."""
+
+    type = "reads"
+
+    @step
+    def look(self, saga: SagaView) -> Call:
+        return shop.get("look", 1)
+
+    @step
+    def look_closer(self, saga: SagaView) -> Call:
+        return shop.get("look-closer", 1)
+
+
+class Curious(SagaDefinition, register=False):
+    """Starts a child that changes nothing, and does something behind it."""
+
+    type = "curious"
+
+    @step
+    def ask(self, saga: SagaView) -> Child:
+        return Child("reads", {})
+
+    @step
+    def take(self, saga: SagaView) -> Call:
+        return shop.post("take")
+
+    @take.compensation
+    def give_back(self, saga: SagaView) -> Call:
+        return shop.post("give-back")
+
+
+class Hasty(SagaDefinition, register=False):
+    """Does without its child if that takes too long, or fails."""
+
+    type = "hasty"
+
+    @step(fallback=Fallback.SKIP, wait_limit=timedelta(minutes=1))
+    def child(self, saga: SagaView) -> Child:
+        return Child("bare", {})
+
+    @step
+    def close(self, saga: SagaView) -> Call:
+        return shop.post("close")
+
+
+def test_a_completed_child_with_nothing_to_undo_counts_as_undone() -> None:
+    ended = given(Curious).with_child(Reads).when("take", refused("no")).ends("compensated")
+    assert ended.others["ask"].status is Status.COMPLETED
+    assert ended.step("ask").status is StepStatus.COMPENSATED
+
+
+def hasty() -> Scenario:
+    """A saga that may do without its child."""
+    return given(Hasty).with_child(Bare)
+
+
+def test_rule_18_a_child_that_is_late_is_undone_and_not_left_behind() -> None:
+    ended = hasty().when("child/take", forbidden()).ends("compensated", code="wait_timeout")
+    assert ended.others["child"].status is Status.COMPENSATED
+
+
+def test_a_saga_does_without_a_child_that_has_failed() -> None:
+    ended = hasty().when("child/take", refused("sold out")).ends("completed")
+    assert ended.step("child").status is StepStatus.SKIPPED
+
+
+@pytest.mark.parametrize(("definition", "child"), [(Curious, Reads), (Hasty, Bare)])
+def test_nothing_breaks_a_family_that_reads_or_hastens(
+    definition: type[SagaDefinition], child: type[SagaDefinition]
+) -> None:
+    crash_matrix(definition, children=[child], depth=1)
 
 
 def test_a_parent_waits_for_a_child_that_waits_for_a_person() -> None:
@@ -202,22 +291,8 @@ def test_rule_18_nobody_leaves_a_child_behind(verb: str) -> None:
 # The smallest sagas that have what is broken, since a search goes through every pair of failures.
 
 
-class Bare(SagaDefinition, register=False):
-    """One step that can be undone."""
-
-    type = "bare"
-
-    @step
-    def take(self, saga: SagaView) -> Call:
-        return shop.post("take")
-
-    @take.compensation
-    def give_back(self, saga: SagaView) -> Call:
-        return shop.post("give-back")
-
-
 class Solo(Bare, register=False):
-    """The same, under a lock."""
+    """One step that can be undone, under a lock."""
 
     type = "solo"
     lock = lambda i: "the one"  # noqa: E731  declared as an author would
@@ -335,17 +410,19 @@ def any_end(child: SagaState) -> Outcome | None:
     return Done({})
 
 
-def parked_as_undone(child: SagaState) -> Outcome | None:
+def parked_as_undone(definition: SagaDefinition, child: SagaState) -> Outcome | None:
     """Goes on though the child could not be undone."""
-    return Done({}) if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(child)
+    return Done({}) if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(definition, child)
 
 
-def parked_as_on_its_way(child: SagaState) -> Outcome | None:
+def parked_as_on_its_way(definition: SagaDefinition, child: SagaState) -> Outcome | None:
     """Asks for ever for a child whose undoing waits for a person."""
-    return Accepted("child") if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(child)
+    return (
+        Accepted("child") if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(definition, child)
+    )
 
 
-UNDO_OUTCOME: Callable[[SagaState], Outcome | None] = children.undo_outcome
+UNDO_OUTCOME: Callable[[SagaDefinition, SagaState], Outcome | None] = children.undo_outcome
 
 
 @pytest.mark.parametrize(
