@@ -60,10 +60,14 @@ def every_process() -> CollectorRegistry:
 
 
 @worker_ready.connect
-def scan_for_interrupted(sender: Any, **_: Any) -> None:
-    """A worker that starts may follow one that was lost: have interrupted sagas found now (rule 19)."""
+def ring_for_scans(sender: Any, **_: Any) -> None:
+    """Have interrupted sagas found now (rule 19), and the canary sing, by which workers are known to work.
+
+    A worker that starts may follow one that was lost; whether it works need not wait for beat either.
+    """
     try:
-        sender.app.send_task("sagas.scan.recover", expires=SCAN_EXPIRES.total_seconds())
+        for name in ("recover", "canary"):
+            sender.app.send_task(f"sagas.scan.{name}", expires=SCAN_EXPIRES.total_seconds())
     except (OperationalError, OSError) as error:
         log.warning("broker unreachable, the next tick of beat will scan", error=str(error))
 

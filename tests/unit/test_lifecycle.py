@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from celery import current_app
 from kombu.exceptions import OperationalError
 from pytest_django.fixtures import Settings
 from structlog.testing import capture_logs
@@ -81,11 +82,12 @@ def test_a_port_that_is_taken_stops_no_worker(folder: Path, settings: Settings) 
     assert logs[0]["log_level"] == "error"
 
 
-def test_a_worker_asks_for_a_scan_as_it_starts() -> None:
+def test_a_worker_asks_for_a_scan_and_the_canary_as_it_starts() -> None:
     sent: list[str] = []
     consumer = SimpleNamespace(app=SimpleNamespace(send_task=lambda name, **_: sent.append(name)))
-    lifecycle.scan_for_interrupted(consumer)
-    assert sent == ["sagas.scan.recover"]
+    lifecycle.ring_for_scans(consumer)
+    assert sent == ["sagas.scan.recover", "sagas.scan.canary"]
+    assert {*sent} <= {*current_app.tasks}
 
 
 def test_a_worker_starts_without_a_broker_to_ask() -> None:
@@ -93,5 +95,5 @@ def test_a_worker_starts_without_a_broker_to_ask() -> None:
         raise OperationalError("nobody there")
 
     with capture_logs() as logs:
-        lifecycle.scan_for_interrupted(SimpleNamespace(app=SimpleNamespace(send_task=refuse)))
+        lifecycle.ring_for_scans(SimpleNamespace(app=SimpleNamespace(send_task=refuse)))
     assert logs[0]["log_level"] == "warning"
