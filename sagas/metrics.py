@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import Count
-from django.utils import timezone
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sagas.models import ACTIVE_VALUES, Heartbeat, Saga
+from sagas.models import ACTIVE_VALUES, Saga
 from sagas.state import Decision, SagaState, Status
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -46,6 +47,9 @@ STEP_KINDS = {
     "compensation_retry": "compensation_retry",
     "lease_expired": "worker_lost",
 }
+HEARTBEATS = """
+SELECT clock.now, beat.name, beat.at FROM (SELECT clock_timestamp() AS now) clock
+LEFT JOIN sagas_heartbeat beat ON true"""
 
 
 def started(saga_type: str) -> None:
@@ -113,15 +117,22 @@ class DatabaseCollector(Collector):
         yield total
         moving = sum(count for _, _, count in active)
         yield GaugeMetricFamily("saga_active_count", "Sagas that are not finished nor parked", value=moving)
-        now = timezone.now()
+        now, heartbeats = self._heartbeats()
         stuck = Saga.objects.stuck(now).count()
         yield GaugeMetricFamily(
             "saga_stuck_count", "Active sagas without a transition for 5 minutes", value=stuck
         )
         age = GaugeMetricFamily("saga_heartbeat_age_seconds", "Age of each periodic task", labels=["task"])
-        for name, at in Heartbeat.objects.values_list("name", "at"):
+        for name, at in heartbeats:
             age.add_metric([name], (now - at).total_seconds())
         yield age
+
+    def _heartbeats(self) -> tuple[datetime, list[tuple[str, datetime]]]:
+        """The database's time, and when each periodic task last did its work by the same clock."""
+        with connection.cursor() as cursor:
+            cursor.execute(HEARTBEATS)
+            rows = cursor.fetchall()
+        return rows[0][0], [(name, at) for _, name, at in rows if name is not None]
 
     def _counts(self, sagas: Any) -> list[tuple[str, str, int]]:
         return list(sagas.order_by().values_list("type", "status").annotate(count=Count("pk")))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import time_machine
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 from django.test import Client
@@ -22,6 +24,7 @@ from sagas.api import documentation, monitoring, readiness
 from sagas.api.readiness import Readiness
 from sagas.definition import registry
 from sagas.metrics import DatabaseCollector
+from sagas.models import Saga
 from tests.api import SAGAS, caller, drive, sale, started
 
 pytestmark = pytest.mark.django_db
@@ -124,6 +127,27 @@ def test_metrics_hold_counters_and_gauges_from_the_database() -> None:
     assert 'saga_total{status="completed",type="sales_saga"} 1.0' in text
     assert "django_http_requests_total_by_method_total" in text
     assert "saga_database_up 1.0" in text
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_ages_are_told_by_the_databases_clock(hours: int) -> None:
+    engine.beat("canary")
+    started(caller("operator"))
+    (running,) = Saga.objects.all()
+    engine.claim(running.id, 0, running.epoch, timedelta(minutes=1))
+    with time_machine.travel(timedelta(hours=hours), tick=True):
+        gauges = {gauge.name: gauge.samples for gauge in DatabaseCollector().collect()}
+    ages = {sample.labels["task"]: sample.value for sample in gauges["saga_heartbeat_age_seconds"]}
+    assert 0 <= ages["canary"] < 3600
+    assert gauges["saga_stuck_count"][0].value == 0
+
+
+def test_a_scrape_without_heartbeats_counts_all_the_same() -> None:
+    with CaptureQueriesContext(connection) as statements:
+        gauges = {gauge.name: gauge.samples for gauge in DatabaseCollector().collect()}
+    assert gauges["saga_heartbeat_age_seconds"] == []
+    assert gauges["saga_stuck_count"][0].value == 0
+    assert len(statements) == 4
 
 
 def test_metrics_go_on_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
