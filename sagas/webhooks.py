@@ -66,7 +66,7 @@ WHERE d.id IN (
     WHERE w.due_at <= clock_timestamp() AND h.active
       AND (h.rests_until IS NULL OR h.rests_until <= clock_timestamp())
     ORDER BY w.due_at LIMIT %s FOR NO KEY UPDATE OF w SKIP LOCKED)
-RETURNING d.id, d.webhook_id, d.attempts, d.body"""
+RETURNING d.id, d.webhook_id, d.attempts, d.body, floor(extract(epoch FROM clock_timestamp()))::bigint"""
 
 
 def new_secret() -> str:
@@ -176,12 +176,13 @@ def _error(error: dict[str, Any] | None) -> dict[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One attempt to be made."""
+    """One attempt to be made, taken at `moment`: the database's time in seconds, which is what is signed."""
 
     id: UUID
     webhook_id: int
     attempt: int
     body: str
+    moment: int
     url: str
     secret: str
 
@@ -221,19 +222,18 @@ def _take(limit: int) -> list[Taken]:
         rows = cursor.fetchall()
     hooks = Webhook.objects.in_bulk({row[1] for row in rows})
     return [
-        Taken(delivery, hook, attempt, body, hooks[hook].url, hooks[hook].secret)
-        for delivery, hook, attempt, body in rows
+        Taken(delivery, hook, attempt, body, moment, hooks[hook].url, hooks[hook].secret)
+        for delivery, hook, attempt, body, moment in rows
     ]
 
 
 def _send(taken: Taken) -> Answer:
-    moment = int(time.time())
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "sagas-webhooks/1",
         "Webhook-Id": str(taken.id),
-        "Webhook-Timestamp": str(moment),
-        "Webhook-Signature": signature(taken.secret, taken.id, moment, taken.body),
+        "Webhook-Timestamp": str(taken.moment),
+        "Webhook-Signature": signature(taken.secret, taken.id, taken.moment, taken.body),
     }
     private = conf().webhooks_private
     try:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.utils import timezone
@@ -107,6 +108,17 @@ def test_an_end_is_told_once_and_signed(receiver: Receiver) -> None:
         204,
     )
     assert Heartbeat.objects.get(name="webhooks").detail == {"found": 0, "posted": 0}
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_the_time_that_is_signed_is_the_databases(receiver: Receiver, hours: int) -> None:
+    add(receiver)
+    stories.completed()
+    before = int(engine.clock.now().timestamp())
+    with time_machine.travel(timedelta(hours=hours), tick=True):
+        webhooks.scan()
+    ((headers, _),) = receiver.got
+    assert before <= int(headers["Webhook-Timestamp"]) < before + 3600
 
 
 def test_what_is_not_taken_is_sent_again_with_the_same_id_and_body(receiver: Receiver) -> None:
