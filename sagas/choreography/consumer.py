@@ -2,7 +2,8 @@
 
 Reading top-down: `Consumer.turn` is one round; `_react` handles one event by its group's reaction,
 `_fold` a batch by its group's statement; `_failed` decides between another delivery and the dead letters,
-`_hold_back` waits for a participant without spending a delivery.
+`_hold_back` waits for a participant without spending a delivery. What was delivered before is taken alone,
+so that an event which its consumers die of takes no other with it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ BATCH_OF_REACTIONS = 4
 BATCH_OF_FOLDS = 500
 WAIT = timedelta(milliseconds=500)
 HOLD_EVERY = 1.0
-DATABASE_AWAY = (OperationalError, InterfaceError)
-NO_FAULT_OF_EVENTS = (*DATABASE_AWAY, WrongKey)
+LOST = "its consumers were lost"
+DATABASE_ERRORS = (OperationalError, InterfaceError)
+NO_FAULT_OF_EVENTS = (*DATABASE_ERRORS, WrongKey)
+# What SQLSTATEs of a server that cannot serve begin with: no connection, no resources, stopping, starting.
+OUTAGES = ("08", "53", "57P", "58")
 
 
 class Consumer:
@@ -42,6 +46,7 @@ class Consumer:
         self.name = name
         self.bus = bus
         self._claim_at = 0.0
+        self._alone = False
         self._held_at = 0.0
 
     def turn(self, wait: timedelta = WAIT) -> int:
@@ -73,12 +78,17 @@ class Consumer:
         return BATCH_OF_REACTIONS if self.group.fold is None else BATCH_OF_FOLDS
 
     def _claimed(self) -> list[Entry]:
-        """What others left, looked for at most every quarter of a second."""
+        """What others left, looked for at most every quarter of a second; alone what was delivered before."""
         if time.monotonic() < self._claim_at:
             return []
-        found = self.bus.claim(self.group, self.name, self._batch)
+        found = self.bus.claim(self.group, self.name, 1 if self._alone else self._batch)
         self._claim_at = 0.0 if found else time.monotonic() + WAIT.total_seconds() / 2
-        return found
+        new = [entry for entry in found if entry.deliveries == 1]
+        counted = [entry for entry in found if entry.deliveries > 1]
+        self._alone = bool(counted) and not new
+        taken, later = (new, counted) if new else (counted[:1], counted[1:])
+        self.bus.put_off(self.group, self.name, later, timedelta(0), counts=False)
+        return taken
 
     def _foreign(self, entries: Sequence[Entry]) -> list[Entry]:
         """Entries that no relay of ours has written: kept on the dead-letter stream, once."""
@@ -105,12 +115,11 @@ class Consumer:
         handled, key = store.look(self.group, event)
         if handled:
             return True
-        if entry.deliveries > conf().redeliveries + 1:  # whoever had it before died of it
-            return self._give_up(entry, event, key, "its consumers were lost")
+        if _overdelivered(entry):
+            return self._give_up(entry, event, key, LOST)
         try:
             facts = react(self.group, event, key, ParticipantCaller(event, self.group.name))
-        except DATABASE_AWAY:
-            raise
+            done = store.record(self.group, event, facts, key)
         except sealing.Unreadable as error:
             return self._give_up(entry, event, key, str(error))
         except Held as held:
@@ -118,9 +127,11 @@ class Consumer:
         except Unsettled as error:
             return self._failed(entry, event, key, str(error))
         except Exception as error:
+            if no_fault_of_events(error):
+                raise
             log.exception("a reaction failed", consumer=self.group.name, event_id=str(event.id))
             return self._failed(entry, event, key, f"{type(error).__name__}: {error}")
-        self._recorded(event, store.record(self.group, event, facts, key), facts)
+        self._recorded(event, done, facts)
         return True
 
     def _recorded(self, event: Event, done: store.Recorded, facts: Facts) -> None:
@@ -181,18 +192,22 @@ class Consumer:
 
     def _fold(self, entries: Sequence[Entry]) -> None:
         """The whole batch at once; if that fails, each by itself, so that one cannot hold up the others."""
-        events = [(entry, self._parsed(entry)) for entry in entries]
-        good = [event for _, event in events if event is not None]
+        batch: list[tuple[Entry, Event]] = []
+        for entry in entries:
+            event = self._parsed(entry)
+            if event is not None and _overdelivered(entry):
+                self._give_up(entry, event, None, LOST)
+            elif event is not None:
+                batch.append((entry, event))
+        later: set[str] = set()
         try:
-            self._folded(good)
-        except DATABASE_AWAY:
-            raise
-        except Exception:
+            self._folded([event for _, event in batch])
+        except Exception as error:
+            if no_fault_of_events(error):
+                raise
             log.exception("a batch failed, its events are folded one by one", consumer=self.group.name)
-            done = [entry.id for entry, event in events if event is None or self._fold_one(entry, event)]
-        else:
-            done = [entry.id for entry in entries]
-        self.bus.acknowledge(self.group, done)
+            later = {entry.id for entry, event in batch if not self._fold_one(entry, event)}
+        self.bus.acknowledge(self.group, [entry.id for entry in entries if entry.id not in later])
 
     def _folded(self, events: Sequence[Event]) -> None:
         fresh = projections.apply(self.group, events)
@@ -204,9 +219,9 @@ class Consumer:
     def _fold_one(self, entry: Entry, event: Event) -> bool:
         try:
             self._folded([event])
-        except DATABASE_AWAY:
-            raise
         except Exception as error:
+            if no_fault_of_events(error):
+                raise
             return self._failed(entry, event, None, f"{type(error).__name__}: {error}")
         return True
 
@@ -218,3 +233,16 @@ def react(group: Group, event: Event, key: bytes | None, call: Caller) -> Facts:
         Unreadable, Unsettled: and whatever the reaction raises.
     """
     return group.reactions[event.type](sealing.opened(event, key), call)
+
+
+def no_fault_of_events(error: Exception) -> bool:
+    """Whether a server is away, or the settings are wrong; not so if the server refused a statement."""
+    if not isinstance(error, DATABASE_ERRORS):
+        return isinstance(error, WrongKey)
+    state: str | None = getattr(error.__cause__, "sqlstate", None)
+    return state is None or state.startswith(OUTAGES)
+
+
+def _overdelivered(entry: Entry) -> bool:
+    """Whether whoever had it before has died of it, as often as an event is delivered."""
+    return entry.deliveries > conf().redeliveries + 1

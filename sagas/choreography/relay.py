@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import redis
 import structlog
@@ -186,7 +187,7 @@ def begin_checkpoints() -> None:
     """Make the checkpoints of groups that have none."""
     with connection.cursor() as cursor:
         for topic in registry.topics.values():
-            given = {"groups": list(topic.groups), "topic": topic.name, "horizon": HORIZON}
+            given: dict[str, Any] = {"groups": list(topic.groups), "topic": topic.name, "horizon": HORIZON}
             cursor.execute(FIRST_CHECKPOINTS, given)
 
 

@@ -1,15 +1,30 @@
 """What nobody handled is found however old it is; what can never be handled is given up in the end."""
 
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
 import pytest
 
-from sagas.choreography import relay
+from sagas.choreography import consumer, projections, relay, store
 from sagas.choreography.bus import bus
+from sagas.choreography.events import Event, Fact
+from sagas.choreography.models import AuditEntry, DeadLetter, OrdersByClient
+from sagas.choreography.topics import Group
 from tests.choreography import GOOD, begin, consume, execute, relay_all, settle, types
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.usefixtures("shop", "brisk"),
 ]
+
+GIVEN_UP = ["CheckoutInitiated", "StockReservationFailed", "StockReleased", "CheckoutFailed"]
+# As if the statement had run into its timeout.
+CANCELLED = "DO $$ BEGIN RAISE query_canceled; END $$"
+
+
+class Lost(BaseException):
+    """The process is gone; nothing catches this."""
 
 
 @pytest.fixture
@@ -43,3 +58,79 @@ def test_a_group_that_comes_later_is_not_told_the_past() -> None:
     settle()
     told = execute("SELECT count(*) FROM choreography_inbox WHERE consumer = 'choreo-notification'")
     assert told == [(1,)]
+
+
+def settle_with_losses(most: int) -> int:
+    """Go on until the end, with new processes for lost ones; tells how many were lost."""
+    for losses in range(most):
+        try:
+            settle()
+        except Lost:
+            continue
+        return losses
+    raise AssertionError("lost without end")
+
+
+def test_an_event_that_its_fold_dies_of_is_given_up_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = [begin() for _ in range(3)]
+    original = projections.apply
+
+    def deadly(group: Group, events: Sequence[Event]) -> Any:
+        handled = execute("SELECT event_id FROM choreography_inbox WHERE consumer = 'choreo-audit'")
+        new = {one.id for one in events} - {id for (id,) in handled}
+        if group.name == "choreo-audit" and streams[0] in new:
+            raise Lost
+        return original(group, events)
+
+    monkeypatch.setattr(projections, "apply", deadly)
+    assert settle_with_losses(12) == 4
+    assert [types(stream) for stream in streams] == [GOOD] * 3
+    letter = DeadLetter.objects.get()
+    assert (letter.consumer, letter.event_id, letter.deliveries) == ("choreo-audit", streams[0], 5)
+    assert AuditEntry.objects.count() == 11
+
+
+def test_an_event_that_its_reaction_dies_of_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = [begin() for _ in range(4)]
+    original = consumer.react
+
+    def deadly(group: Group, event: Event, *rest: Any) -> Any:
+        if group.name == "choreo-reservation" and event.id == streams[0]:
+            raise Lost
+        return original(group, event, *rest)
+
+    monkeypatch.setattr(consumer, "react", deadly)
+    assert settle_with_losses(12) == 4
+    assert [types(stream) for stream in streams] == [GIVEN_UP, GOOD, GOOD, GOOD]
+    assert DeadLetter.objects.get().event_id == streams[0]
+
+
+def test_a_fold_whose_statement_never_succeeds_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = begin()
+    original = projections.statement
+
+    def cancelled(group: Group, selection: str) -> str:
+        return CANCELLED if group.name == "checkout-cqrs" else original(group, selection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(projections, "statement", cancelled)
+        settle()
+    assert types(stream) == GOOD
+    letter = DeadLetter.objects.get()
+    assert (letter.consumer, letter.type, letter.deliveries) == ("checkout-cqrs", "OrderCreated", 4)
+    assert not OrdersByClient.objects.exists()
+
+
+def test_a_record_that_never_succeeds_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream: UUID = begin()
+    original = store.record
+
+    def cancelled(group: Group, event: Event, facts: Sequence[Fact], key: bytes | None) -> Any:
+        if [fact.type for fact in facts] == ["StockReserved"]:
+            execute(CANCELLED)
+        return original(group, event, facts, key)
+
+    monkeypatch.setattr(store, "record", cancelled)
+    settle()
+    assert types(stream) == GIVEN_UP
+    assert DeadLetter.objects.get().deliveries == 4
