@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from pydantic import BaseModel
 from rest_framework.exceptions import NotFound
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -41,8 +42,12 @@ from sagas.state import SagaState
 
 
 class Endpoint(APIView):
-    """Base of all endpoints: JSON in and out, errors as problems, whatever the project's own defaults are."""
+    """Base of all endpoints, whatever the project's own defaults are: JSON, problems, no strangers.
 
+    How callers show who they are is the project's own affair (`DEFAULT_AUTHENTICATION_CLASSES`).
+    """
+
+    permission_classes: tuple[type[BasePermission], ...] = (IsAuthenticated,)
     parser_classes = (BoundedJSONParser,)
     renderer_classes: tuple[type[BaseRenderer], ...] = (JSONRenderer,)
 
