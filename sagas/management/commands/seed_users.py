@@ -6,12 +6,12 @@ import os
 from argparse import ArgumentParser
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
-from rest_framework.authtoken.models import Token
 
 SEE = ("view_saga", "view_sagastep", "view_sagaevent", "view_sagalock", "view_typepause", "view_heartbeat")
 ROLES: dict[str, tuple[str, ...]] = {
@@ -79,6 +79,7 @@ def user(name: str, **flags: Any) -> Any:
 def token(owner: Any, role: str) -> str:
     """The user's token, as the environment has it."""
     key = os.environ.get(f"DEMO_TOKEN_{role.upper()}", f"demo-{role}-token")
-    Token.objects.filter(user=owner).exclude(key=key).delete()
-    Token.objects.get_or_create(user=owner, defaults={"key": key})
+    tokens: Any = apps.get_model("authtoken", "Token").objects
+    tokens.filter(user=owner).exclude(key=key).delete()
+    tokens.get_or_create(user=owner, defaults={"key": key})
     return key
