@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.urls import NoReverseMatch, reverse
 
 from sagas.claims import lease
 from sagas.conf import conf
 from sagas.definition import registry
 from sagas.reading import findings
+
+DOCUMENTATION = ("drf_spectacular", "drf_spectacular_sidecar")
 
 
 @register
@@ -38,6 +42,28 @@ def definitions_found(**_: Any) -> list[CheckMessage]:
             "No saga definition was found.",
             hint="Put definitions in a module `sagas` of an installed app, such as shop/sagas.py.",
             id="sagas.W002",
+        )
+    ]
+
+
+@register
+def api_documented(**_: Any) -> list[CheckMessage]:
+    """Where the API is included, its documentation needs drf-spectacular; the rest of it does not."""
+    try:
+        reverse("api-docs")
+    except (NoReverseMatch, AttributeError):  # not included; a project without any URLs
+        return []
+    missing = [app for app in DOCUMENTATION if not apps.is_installed(app)]
+    rest = getattr(settings, "REST_FRAMEWORK", {})
+    if not missing and "DEFAULT_SCHEMA_CLASS" in rest:
+        return []
+    return [
+        Warning(
+            "/api-docs cannot be served: drf-spectacular is not set up.",
+            hint=f"Add {', '.join(map(repr, DOCUMENTATION))} to INSTALLED_APPS, and "
+            "REST_FRAMEWORK['DEFAULT_SCHEMA_CLASS'] = 'drf_spectacular.openapi.AutoSchema'; "
+            "or silence sagas.W005.",
+            id="sagas.W005",
         )
     ]
 

@@ -129,12 +129,18 @@ def worker(python: Path, environment: dict[str, str]) -> Iterator[None]:
 
 
 START = """
-import json, sys
-from sagas import dispatch, engine
+import json
 import sagas
-started = engine.start("shop_order", json.loads({data!r}))
-dispatch.ring(started.state, engine.due_positions(started.state), engine.clock.now())
-print(sagas.__file__, started.state.id)
+from sagas.starting import start
+print(sagas.__file__, start("shop_order", json.loads({data!r})).id)
+"""
+VISIT = """
+from django.contrib.auth.models import User
+from django.test import Client
+saga, stranger, known = "/api/v1/sagas/{saga}", Client(), Client()
+known.force_login(User.objects.create_superuser("{saga}"))
+for path in (saga, "/api/v1/sagas", "/api-docs", "/api-docs/schema"):
+    print(stranger.get(path).status_code, known.get(path).status_code)
 """
 
 
@@ -170,6 +176,8 @@ def test_another_project_runs_a_saga_with_the_wheel(
     assert finished(environment, saga_id) == end
     assert [name for name, _ in warehouse.calls] == ["reserve", "ship", *undone]
     assert all(key == f"{saga_id}:reserve:action:0" for name, key in warehouse.calls if name == "release")
+    visits = manage(python, environment, "shell", "--no-imports", "-c", VISIT.format(saga=saga_id))
+    assert visits.splitlines() == ["403 200", "403 200", "200 200", "200 200"]
 
 
 def test_the_small_project_passes_its_own_checks(python: Path, environment: dict[str, str]) -> None:

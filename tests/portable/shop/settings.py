@@ -18,7 +18,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.admin",
     "rest_framework",
-    "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "sagas",  # <- the app
     "shop",
 ]
@@ -44,4 +45,5 @@ SAGAS = {  # <- the setting
     "PARTICIPANTS": {"warehouse": {"url": os.environ["WAREHOUSE_URL"]}},
     "RING_AFTER": timedelta(seconds=2),
 }
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}  # for /api-docs
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
