@@ -12,8 +12,8 @@ from django.urls import NoReverseMatch, reverse
 
 from sagas.claims import lease
 from sagas.conf import conf
-from sagas.definition import registry
-from sagas.reading import findings
+from sagas.definition import Step, registry
+from sagas.reading import findings, participants
 
 DOCUMENTATION = ("drf_spectacular", "drf_spectacular_sidecar")
 
@@ -79,6 +79,23 @@ def definitions_sound(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def participants_known(**_: Any) -> list[CheckMessage]:
+    """A participant that is called has an address."""
+    known = conf().participants
+    return [
+        Warning(
+            f"{type(definition).__name__}.{step.function} calls {name!r}, whose address is not set.",
+            hint=f"Add SAGAS['PARTICIPANTS'][{name!r}] = {{'url': ...}}; "
+            f"there {'are' if known else 'is'} {', '.join(known) or 'none'}.",
+            id="sagas.W007",
+        )
+        for definition in registry.by_key.values()
+        for step in definition.steps
+        for name in sorted(participants(step) - set(known))
+    ]
+
+
+@register
 def calls_fit_the_worker(**_: Any) -> list[CheckMessage]:
     """Celery must not kill a task before its call may end, nor deliver it twice meanwhile."""
     soft = getattr(settings, "CELERY_TASK_SOFT_TIME_LIMIT", None)
@@ -107,4 +124,21 @@ def calls_fit_the_worker(**_: Any) -> list[CheckMessage]:
                         id="sagas.E004",
                     )
                 )
+            if (pause := longest_pause(step)) > visible:
+                messages.append(
+                    Warning(
+                        f"{where} may pause for {pause:g} s before it is tried again, "
+                        f"but Redis delivers its message again after {visible:g} s.",
+                        hint="Lower the `cap` of its Retry, or raise visibility_timeout in "
+                        "CELERY_BROKER_TRANSPORT_OPTIONS.",
+                        id="sagas.W006",
+                    )
+                )
     return messages
+
+
+def longest_pause(step: Step) -> float:
+    """Seconds before the last repeat of a step or of its undoing, which is the longest pause."""
+    policies = [step.retry, *([step.undo.retry] if step.undo is not None else [])]
+    pauses = [retry.pause(retry.attempts - 1) for retry in policies if retry.attempts > 1]
+    return max(pauses, default=timedelta(0)).total_seconds()

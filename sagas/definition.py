@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, TypeVar, overload
-from uuid import UUID
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sagas.calls import Call, Child, Participant, Wait, approval, plain, signal, sleep, until
 from sagas.errors import DefinitionError, InvalidInput, UnknownSagaType
 from sagas.policies import CALL_TIMEOUT, PATIENT, USUAL, Cached, Fallback, Retry
+from sagas.steps import Compensation, Results, SagaView, Step, check_step, is_span, parallel, step
 
 __all__ = [
     "CALL_TIMEOUT",
@@ -51,191 +51,6 @@ __all__ = [
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-
-
-class Results(Mapping[str, Mapping[str, Any]]):
-    """Results of the steps by function name; a step without one has an empty result."""
-
-    def __init__(self, by_step: Mapping[str, Any]) -> None:
-        self._by_step = by_step
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(str(error)) from None
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._by_step:
-            raise KeyError(f"no step {name!r} in this saga; it has {', '.join(self._by_step)}")
-        value = self._by_step[name]
-        return {} if value is None else value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_step)
-
-    def __len__(self) -> int:
-        return len(self._by_step)
-
-
-class SagaView:
-    """What a step function may know: the saga's identity, its input and the results so far."""
-
-    __slots__ = ("_data", "_input", "_model", "correlation_id", "id", "results")
-
-    def __init__(
-        self, saga_id: UUID, correlation_id: str, model: type[BaseModel], data: Any, results: Results
-    ) -> None:
-        self.id = saga_id
-        self.correlation_id = correlation_id
-        self.results = results
-        self._model = model
-        self._data = data
-        self._input: BaseModel | None = None
-
-    @property
-    def input(self) -> Any:
-        """The validated input, an instance of the definition's `Input`."""
-        if self._input is None:
-            self._input = self._model.model_validate(self._data)
-        return self._input
-
-
-Action = Callable[[Any, SagaView], Any]
-Declared = TypeVar("Declared", bound=Action)
-Condition = Callable[[SagaView], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Compensation:
-    """The inverse of a step: what to call, and how patiently."""
-
-    name: str
-    function: Action
-    retry: Retry
-    timeout: timedelta
-
-
-@dataclass(eq=False)
-class Step:
-    """One local transaction of a saga, at one participant or in the process itself.
-
-    `action` returns a `Call`, or a plain value that becomes the step's result at once.
-    `position` and `stage` are set when the definition is assembled: steps of one stage run in
-    parallel, stages one after the other.
-    """
-
-    function: str
-    action: Action
-    name: str
-    retry: Retry
-    timeout: timedelta
-    pivot: bool = False
-    when: Condition | None = None
-    fallback: Fallback | Cached | None = None
-    group: str = ""
-    wait_limit: timedelta | None = None
-    read_only: bool = False
-    undo: Compensation | None = None
-    position: int = -1
-    stage: int = -1
-
-    @overload
-    def compensation(self, function: Declared) -> Declared: ...
-    @overload
-    def compensation(
-        self, *, name: str | None = None, retry: Retry = ..., timeout: timedelta = ...
-    ) -> Callable[[Declared], Declared]: ...
-
-    def compensation(
-        self,
-        function: Action | None = None,
-        *,
-        name: str | None = None,
-        retry: Retry = PATIENT,
-        timeout: timedelta = CALL_TIMEOUT,
-    ) -> Any:
-        """Declare the function below as the inverse of this step."""
-
-        def declare(inverse: Action) -> Action:
-            if self.undo is not None:
-                raise DefinitionError(f"step {self.name!r} has two compensations; keep one")
-            self.undo = Compensation(name or kebab(inverse.__name__), inverse, retry, timeout)
-            return inverse
-
-        return declare if function is None else declare(function)
-
-
-def kebab(name: str) -> str:
-    """`reserve_stock` as `reserve-stock`."""
-    return name.strip("_").replace("_", "-")
-
-
-@overload
-def step(function: Action) -> Step: ...
-@overload
-def step(
-    *,
-    name: str | None = None,
-    retry: Retry = ...,
-    timeout: timedelta = ...,
-    pivot: bool = False,
-    when: Condition | None = None,
-    fallback: Fallback | Cached | None = None,
-    group: str = "",
-    wait_limit: timedelta | None = None,
-    read_only: bool = False,
-) -> Callable[[Action], Step]: ...
-
-
-def step(
-    function: Action | None = None,
-    *,
-    name: str | None = None,
-    retry: Retry = USUAL,
-    timeout: timedelta = CALL_TIMEOUT,
-    pivot: bool = False,
-    when: Condition | None = None,
-    fallback: Fallback | Cached | None = None,
-    group: str = "",
-    wait_limit: timedelta | None = None,
-    read_only: bool = False,
-) -> Step | Callable[[Action], Step]:
-    """Declare the method below as the next step of the saga; its name in kebab-case is the step's.
-
-    `timeout` bounds one call. `when` is asked as the step falls due; if it says no, the step is
-    skipped. A `pivot` is the point of no return. `fallback` says what a failure means.
-    `wait_limit` bounds the wait for a participant's callback or a child saga's end.
-    `read_only` says that a POST has no effect, so that no check asks for its compensation.
-    """
-
-    def declare(action: Action) -> Step:
-        return Step(
-            function=action.__name__,
-            action=action,
-            name=name or kebab(action.__name__),
-            retry=retry,
-            timeout=timeout,
-            pivot=pivot,
-            when=when,
-            fallback=fallback,
-            group=group,
-            wait_limit=wait_limit,
-            read_only=read_only,
-        )
-
-    return declare if function is None else declare(function)
-
-
-@dataclass(frozen=True, slots=True)
-class parallel:
-    """A group of steps that run at the same time: `checks = parallel("checks")`, `@checks.step()`."""
-
-    name: str
-
-    def step(self, **options: Any) -> Callable[[Action], Step]:
-        """Like `step`, as a member of this group."""
-        return step(group=self.name, **options)
 
 
 class SagaInput(BaseModel):
@@ -334,12 +149,9 @@ def check(cls: type[SagaDefinition]) -> None:
     saga = cls.__name__
     if not SNAKE_CASE.fullmatch(getattr(cls, "type", "")):
         raise DefinitionError(f"{saga}: set `type` to a snake_case name such as 'purchase_saga'")
-    if cls.version < 1:
-        raise DefinitionError(f"{saga}: `version` counts from 1")
     if not cls.steps:
         raise DefinitionError(f"{saga}: declare at least one method with @step")
-    if cls.deadline <= timedelta(0):
-        raise DefinitionError(f"{saga}: `deadline` must be a positive timedelta")
+    check_options(cls)
     seen: dict[str, str] = {}
     groups: set[str] = set()
     for index, item in enumerate(cls.steps):
@@ -350,14 +162,44 @@ def check(cls: type[SagaDefinition]) -> None:
             if name in seen:
                 raise DefinitionError(f"{saga}.{item.function}: the name {name!r} is taken by {seen[name]}")
             seen[name] = item.function
-        if item.timeout <= timedelta(0):
-            raise DefinitionError(f"{saga}.{item.function}: `timeout` must be a positive timedelta")
+        if hasattr(SagaDefinition, item.function):
+            raise DefinitionError(
+                f"{saga}.{item.function}: every definition has a {item.function!r} of its own; rename the "
+                f"method, and give name={item.name!r} to keep the step's name"
+            )
+        check_step(f"{saga}.{item.function}", item)
         if item.group and item.group in groups and cls.steps[index - 1].group != item.group:
             raise DefinitionError(
                 f"{saga}.{item.function}: members of parallel group {item.group!r} must stand together"
             )
         groups.add(item.group)
     check_pivot(cls)
+
+
+def check_options(given: Any) -> None:
+    """What a definition says of the saga as a whole; an author may have given anything."""
+    asked = {
+        "version": (_counts(given.version, 1), "counts from 1"),
+        "Input": (
+            isinstance(given.Input, type) and issubclass(given.Input, BaseModel),
+            "must be a pydantic model, such as a subclass of SagaInput",
+        ),
+        "deadline": (is_span(given.deadline), "must be a positive timedelta"),
+        "extensions": (_counts(given.extensions, 0), "counts from 0"),
+        "execution": (given.execution in ("chain", "inline"), "is 'chain' or 'inline'"),
+        "lock": (
+            given.lock is None or callable(given.lock),
+            "must be a function of the input, such as lambda i: f'order:{i.order_id}'",
+        ),
+        "lock_conflict": (given.lock_conflict in ("wait", "refuse"), "is 'wait' or 'refuse'"),
+    }
+    for name, (right, mend) in asked.items():
+        if not right:
+            raise DefinitionError(f"{given.__name__}: `{name}` {mend}")
+
+
+def _counts(value: object, first: int) -> bool:
+    return isinstance(value, int) and value >= first
 
 
 def check_pivot(cls: type[SagaDefinition]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sagas.definition import SagaDefinition, Step
+from sagas.definition import Participant, SagaDefinition, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Finding:
 
 def findings(definition: SagaDefinition) -> Iterator[Finding]:
     """Everything found in one definition, in the order of its steps."""
+    yield from _overwritten(definition)
     for step in definition.steps:
         where = f"{type(definition).__name__}.{step.function}"
         yield from _references(definition, step, step.action, where)
@@ -41,6 +42,38 @@ def _tree(function: Callable[..., Any]) -> ast.AST | None:
         return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, SyntaxError, TypeError):
         return None
+
+
+def _overwritten(definition: SagaDefinition) -> Iterator[Finding]:
+    """Of two methods with one name Python keeps the second, and a step is silently gone."""
+    cls = type(definition)
+    tree = _tree(cls)
+    classes = (
+        [found for found in ast.walk(tree) if isinstance(found, ast.ClassDef)] if tree is not None else []
+    )
+    seen: set[str] = set()
+    for found in classes[0].body if classes else ():
+        if not isinstance(found, ast.FunctionDef):
+            continue
+        if found.name in seen:
+            yield Finding(
+                "E013",
+                f"{cls.__name__}.{found.name} is declared twice, and the first is lost.",
+                "Rename one of the methods; name='...' gives a step another name than its method's.",
+            )
+        seen.add(found.name)
+
+
+def participants(step: Step) -> set[str]:
+    """Names of the participants that a step's functions refer to as globals of their module."""
+    functions = [step.action, *([step.undo.function] if step.undo is not None else [])]
+    referred = [
+        function.__globals__.get(name)
+        for function in functions
+        if inspect.isfunction(function)
+        for name in function.__code__.co_names
+    ]
+    return {found.name for found in referred if isinstance(found, Participant)}
 
 
 def _references(

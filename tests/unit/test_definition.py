@@ -26,7 +26,7 @@ from sagas.definition import (
     until,
 )
 from sagas.errors import DefinitionError, InvalidInput, UnknownSagaType
-from sagas.reading import findings
+from sagas.reading import findings, participants
 from tests.definitions import Chain, Group
 
 shop = Participant("shop")
@@ -70,6 +70,20 @@ def with_undo(name: str, inverse: str, **options: Any) -> Any:
     return made
 
 
+def with_undo_options(name: str, inverse: str, **options: Any) -> Any:
+    """A step whose compensation has options."""
+    made = step(named(call, name))
+    made.compensation(**options)(named(undo, inverse))
+    return made
+
+
+def no_saga(self: Any) -> Call:
+    """An action that takes too little."""
+    return shop.post("do")
+
+
+# Options of wrong types are what these are about.
+loose: Any = step
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "type": ({"type": "Not Snake", "do": step(call)}, r"Wrong: set `type` to a snake_case name"),
     "version": ({"version": 0, "do": step(call)}, r"Wrong: `version` counts from 1"),
@@ -94,6 +108,23 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"do": step(timeout=timedelta(0))(call)},
         r"Wrong\.call: `timeout` must be a positive timedelta",
     ),
+    "timeout in seconds": ({"do": loose(timeout=30)(call)}, r"Wrong\.call: `timeout` must be a positive"),
+    "timeout of the inverse": (
+        {"one": with_undo_options("one", "back", timeout=30)},
+        r"Wrong\.back: `timeout` must be a positive timedelta",
+    ),
+    "retry": ({"do": loose(retry=3)(call)}, r"Wrong\.call: `retry` must be a Retry, such as Retry"),
+    "fallback": ({"do": loose(fallback="skip")(call)}, r"Wrong\.call: `fallback` must be one of Fallback"),
+    "condition": ({"do": loose(when=True)(call)}, r"Wrong\.call: `when` must be a function of the saga"),
+    "wait limit": ({"do": loose(wait_limit=9)(call)}, r"Wrong\.call: `wait_limit` must be a positive"),
+    "arguments": ({"do": loose(no_saga)}, r"Wrong\.no_saga: must take \(self, saga\)"),
+    "a name that is taken": ({"result": step(named(call, "result"))}, r"Wrong\.result: .* rename the method"),
+    "input": ({"Input": dict, "do": step(call)}, r"Wrong: `Input` must be a pydantic model"),
+    "execution": ({"execution": "inlin", "do": step(call)}, r"Wrong: `execution` is 'chain' or 'inline'"),
+    "extensions": ({"extensions": -1, "do": step(call)}, r"Wrong: `extensions` counts from 0"),
+    "lock": ({"lock": "order", "do": step(call)}, r"Wrong: `lock` must be a function of the input"),
+    "lock conflict": ({"lock_conflict": "", "do": step(call)}, r"Wrong: `lock_conflict` is 'wait' or"),
+    "deadline in seconds": ({"deadline": 300, "do": step(call)}, r"Wrong: `deadline` must be a positive"),
     "torn group": (
         {
             "one": step(group="pair")(named(call, "one")),
@@ -326,6 +357,30 @@ def test_reading_finds_what_no_import_can() -> None:
     }
     assert all(item.hint for item in found.values())
     assert "Declare @no_inverse.compensation" in found["W010", "Careless.no_inverse"].hint
+
+
+class Twice(SagaDefinition, register=False):
+    """One method too many of one name."""
+
+    type = "twice"
+
+    @step
+    def do(self, saga: SagaView) -> Call:
+        return shop.get("first")
+
+    @step  # type: ignore[no-redef]  # the mistake that is to be found
+    def do(self, saga: SagaView) -> Call:  # noqa: F811  likewise
+        return shop.get("second")
+
+
+def test_reading_finds_a_step_that_another_of_its_name_replaced() -> None:
+    (found,) = findings(Twice())
+    assert (found.code, found.severe) == ("E013", True)
+    assert found.message.startswith("Twice.do is declared twice")
+
+
+def test_reading_finds_whom_a_step_calls() -> None:
+    assert [participants(item) for item in Chain().steps] == [{"shop"}] * 4
 
 
 def test_reading_finds_nothing_in_sound_definitions() -> None:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.test import override_settings
 
+from sagas import checks
 from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, step
 from sagas.graph import mermaid
 from sagas.reading import findings
 from sagas.retail.sales import SalesSaga
+from tests.engine import registered
 
 shop = Participant("shop")
 
@@ -61,6 +64,43 @@ def test_a_finding_names_the_place_and_the_mend(definition: SagaDefinition, code
 
 def test_a_sound_definition_has_no_findings() -> None:
     assert list(findings(SalesSaga())) == []
+
+
+class Stranger(SagaDefinition, register=False):
+    """Calls one that nobody knows, and is patient."""
+
+    type = "stranger"
+
+    @step(retry=Retry(attempts=20, cap=timedelta(hours=1)))
+    def look(self, saga: SagaView) -> Call:
+        return shop.get("look")
+
+
+def test_whoever_is_called_has_an_address() -> None:
+    with registered(Stranger):
+        (found,) = [m for m in checks.participants_known() if "Stranger" in m.msg]
+        assert (found.id, "Stranger.look calls 'shop'" in found.msg) == ("sagas.W007", True)
+        assert "SAGAS['PARTICIPANTS']['shop']" in str(found.hint)
+        with override_settings(SAGAS={"PARTICIPANTS": {"shop": {"url": "http://shop"}}}):
+            assert not [m for m in checks.participants_known() if "Stranger" in m.msg]
+
+
+def test_a_pause_is_shorter_than_the_brokers_patience() -> None:
+    with registered(Stranger), override_settings(CELERY_BROKER_TRANSPORT_OPTIONS={"visibility_timeout": 900}):
+        (found,) = [m for m in checks.calls_fit_the_worker() if "Stranger" in m.msg]
+    assert (found.id, "may pause for 3600 s" in found.msg) == ("sagas.W006", True)
+
+
+def test_the_documentation_of_the_api_is_asked_for_where_the_api_is() -> None:
+    assert checks.api_documented() == []
+    with override_settings(REST_FRAMEWORK={}):
+        (found,) = checks.api_documented()
+        assert "'drf_spectacular_sidecar' to INSTALLED_APPS" in str(found.hint)
+        with override_settings(ROOT_URLCONF="tests.unit.test_definition_checks"):
+            assert checks.api_documented() == []
+
+
+urlpatterns: list[object] = []  # of a project without the API
 
 
 def test_the_picture_shows_steps_in_order_with_their_inverses() -> None:
