@@ -2,7 +2,8 @@
 
 An append locks the stream's row first and draws positions after that, so that within a stream the
 order of positions is that of commits. It takes effect only if the group has not handled the cause
-before, and only if the stream is open, or what is told follows from the event that closed it.
+before, and only if the stream is open, or what is told follows from the event that closed it. The
+times of a stream's events never go back, whatever the clock does: its row says where they lie.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ WITH fresh AS ({fresh}), stream AS (
            ended_at = coalesce(s.ended_at, CASE WHEN %(ended)s THEN clock_timestamp() END),
            deadline_at = CASE WHEN %(closed_by)s::uuid IS NULL AND s.closed_by IS NULL
                               THEN clock_timestamp() + %(timeout)s::interval END,
-           updated_at = clock_timestamp()
+           updated_at = greatest(s.updated_at, clock_timestamp())
       FROM fresh
      WHERE s.id = %(stream)s AND %(count)s > 0 AND {guard}
     RETURNING s.version - %(count)s AS before, s.client, s.correlation_id, s.updated_at, s.topic
@@ -80,6 +81,13 @@ WITH stream AS (
 )
 INSERT INTO choreography_outbox (position, at) SELECT position, at FROM stored RETURNING position
 """
+EXTENT = """
+SELECT s.created_at, s.updated_at, k.key
+  FROM choreography_stream s LEFT JOIN choreography_clientkey k ON k.id = s.client WHERE s.id = %s
+"""
+HISTORY = f"""
+SELECT {COLUMNS} FROM choreography_event WHERE stream = %s AND at BETWEEN %s AND %s ORDER BY version
+"""  # noqa: S608  # a constant
 LOOK = """
 SELECT EXISTS (SELECT FROM choreography_inbox
                 WHERE at = %s AND event_id = %s AND consumer = %s),
@@ -255,8 +263,8 @@ def look(group: Group, event: Event) -> tuple[bool, bytes | None]:
     """
     with connection.cursor() as cursor:
         cursor.execute(LOOK, [event.time, event.id, group.name, event.client])
-        handled, key = cursor.fetchone()
-    return handled, None if key is None else keys.unwrap(bytes(key))
+        handled, stored = cursor.fetchone()
+    return handled, _unwrapped(stored)
 
 
 def key_of_client(client: UUID | None) -> bytes | None:
@@ -268,25 +276,30 @@ def key_of_client(client: UUID | None) -> bytes | None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT key FROM choreography_clientkey WHERE id = %s", [client])
         row = cursor.fetchone()
-    return None if row is None or row[0] is None else keys.unwrap(bytes(row[0]))
+    return None if row is None else _unwrapped(row[0])
+
+
+def _unwrapped(stored: bytes | None) -> bytes | None:
+    return None if stored is None else keys.unwrap(bytes(stored))
 
 
 def history(stream: UUID) -> list[Event]:
     """All events of a stream in order, readable as far as the client's key allows; [] if there is none.
 
-    Partitions from before the stream began are not looked into.
+    Looks only into the partitions of the days from its first event to its last.
+
+    Raises:
+        WrongKey: the settings do not open the key.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT created_at, client FROM choreography_stream WHERE id = %s", [stream])
+        cursor.execute(EXTENT, [stream])
         row = cursor.fetchone()
         if row is None:
             return []
-        cursor.execute(
-            f"SELECT {COLUMNS} FROM choreography_event WHERE stream = %s AND at >= %s ORDER BY version",  # noqa: S608  # a constant
-            [stream, row[0]],
-        )
+        since, until, stored = row
+        cursor.execute(HISTORY, [stream, since, until])
         events = [event_of(found) for found in cursor.fetchall()]
-    key = key_of_client(row[1])
+    key = _unwrapped(stored)
     return [today(event, key) for event in events]
 
 

@@ -68,7 +68,8 @@ SELECT gen_random_uuid(), 1000000 + n, %(key)s FROM generate_series(1, %(clients
 STREAMS = """
 INSERT INTO choreography_stream (id, topic, version, status, succeeded, client, correlation_id, created_at,
                                  updated_at, ended_at)
-SELECT stream, %(topic)s, CASE WHEN good THEN 4 ELSE 3 END, 'x', good, client, 'bench', at, at, at FROM made
+SELECT stream, %(topic)s, CASE WHEN good THEN 4 ELSE 3 END, 'x', good, client, 'bench', at,
+       at + interval '20 ms', at + interval '20 ms' FROM made
 """
 MILLION = """
 INSERT INTO choreography_event (at, event_id, topic, stream, version, type, schema_version, source,
