@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ NEEDS_A_PERSON = frozenset({401, 403, 404, 405, 410})
 REFUSALS = frozenset({409, 422})
 LONGEST_WAIT = timedelta(days=1)
 LONGEST_REASON = 300
+DEEPEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +158,32 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
 
 
 def _envelope(content: bytes) -> dict[str, Any]:
+    """The object in an answer; empty if there is none, or one that could not be stored and sent on."""
     try:
-        parsed = json.loads(content, parse_constant=_no_number)
+        parsed = json.loads(content, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return parsed if isinstance(parsed, dict) and not _deep(parsed, content) else {}
 
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is not JSON")  # RFC 8259, 6; and PostgreSQL would not store it
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _deep(parsed: object, content: bytes) -> bool:
+    """Whether an answer nests deeper than can safely be written again."""
+    if content.count(b"[") + content.count(b"{") <= DEEPEST:
+        return False
+    layer = [parsed]
+    for _ in range(DEEPEST):
+        nested = [item for item in layer if isinstance(item, dict | list)]
+        layer = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
+    return any(isinstance(item, dict | list) for item in layer)
 
 
 # --- Reasons -----------------------------------------------------------------------------------------

@@ -56,6 +56,13 @@ TABLE: list[tuple[int, dict[str, str], bytes, Outcome | type[Outcome]]] = [
     (204, {}, b"", Unknown),
     (200, {}, b"\xff\xfe", Unknown),
     (200, {}, b"[" * 100_000, Unknown),
+    (200, {}, b'{"status": "success", "data": 1e308}', Done(1e308)),
+    (200, {}, b'{"status": "success", "data": 1e400}', Unknown),
+    (200, {}, b'{"status": "success", "data": [{"x": -1e999}]}', Unknown),
+    (409, {}, b'{"status": "failed", "code": "sold_out", "x": 1e400}', Unknown),
+    (200, {}, b'{"status": "success", "data": ' + b'{"a":[' * 95 + b"7" + b"]}" * 95 + b"}", Done),
+    (200, {}, b'{"status": "success", "data": ' + b'{"a":[' * 105 + b"7" + b"]}" * 105 + b"}", Unknown),
+    (200, {}, b'{"status": "success", "data": [' + b"[]," * 300 + b"0]}", Done),
 ]
 
 
