@@ -26,6 +26,7 @@ from sagas.state import (
     Unknown,
     WaitOver,
 )
+from sagas.unstorable import UNSTORABLE, unstorable
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,7 @@ def resume(saga_id: UUID) -> Progress:
     rang_for = due_positions(state)
     for step in state.steps:
         if step.lease_until is not None and step.lease_until <= engine.clock.now():
-            state = engine.happened(state, LeaseExpired(step.position, _learn(state, step)))
+            state = _end_lease(state, step)
         elif step.status is StepStatus.WAITING:
             state = _look_at_wait(state, step)
     if state.awaits_lock:
@@ -99,6 +100,17 @@ def give_up(saga_id: UUID) -> Progress:
     """Extend an overdue saga's deadline and retry now, or turn it (rule 20)."""
     state = engine.happened(engine.load(saga_id), Overdue())
     return Progress(state, due_positions(state))
+
+
+def _end_lease(state: SagaState, step: StepState) -> SagaState:
+    """Tell the saga that a worker was lost, and what the participant knows of its call."""
+    learnt = _learn(state, step)
+    try:
+        return engine.happened(state, LeaseExpired(step.position, learnt))
+    except UNSTORABLE as error:
+        if learnt is None:
+            raise
+        return engine.happened(state, LeaseExpired(step.position, unstorable(state.id, error)))
 
 
 def _learn(state: SagaState, step: StepState) -> Done | Refused | None:

@@ -327,7 +327,7 @@ class LeaseExpired:
     """A claimed step has outlived its lease; `learnt` is what the participant said of it, if asked."""
 
     position: int
-    learnt: Done | Refused | None = None
+    learnt: Done | Refused | Impossible | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from sagas.state import (
     Transient,
     Unknown,
 )
+from sagas.unstorable import UNSTORABLE, unstorable
 
 
 def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int) -> Progress:
@@ -43,14 +44,12 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
         return Progress(None)
     while True:
         outcome = act(definition, state, position)
-        progress = engine.record(
-            definition,
-            state,
-            position,
-            outcome,
-            cached=_known_before(definition, state, position, outcome),
-            go_on=definition.execution == "inline" and time.monotonic() < slice_end,
-        )
+        cached = _known_before(definition, state, position, outcome)
+        go_on = definition.execution == "inline" and time.monotonic() < slice_end
+        try:
+            progress = engine.record(definition, state, position, outcome, cached=cached, go_on=go_on)
+        except UNSTORABLE as error:
+            return engine.record(definition, state, position, unstorable(saga_id, error))
         if progress.claimed is None or progress.state is None:
             return progress
         if progress.due:  # others of a group: somebody else may take them meanwhile
