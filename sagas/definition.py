@@ -215,6 +215,11 @@ def check_pivot(cls: type[SagaDefinition]) -> None:
             f"{cls.__name__}.{pivot.function}: a pivot stands alone and has no compensation; "
             "take it out of its group, or drop pivot=True"
         )
+    if pivot.fallback is Fallback.SKIP or isinstance(pivot.fallback, Cached):
+        raise DefinitionError(
+            f"{cls.__name__}.{pivot.function}: a pivot is never left out nor done from a cache; "
+            "drop its `fallback`, or give Fallback.RETRY_LATER or Fallback.COMPENSATE"
+        )
     for item in cls.steps[pivot.position + 1 :]:
         if item.undo is not None:
             raise DefinitionError(

@@ -12,7 +12,9 @@ from uuid import UUID
 import pytest
 
 from sagas.definition import (
+    Cached,
     Call,
+    Fallback,
     Participant,
     Registry,
     Results,
@@ -144,6 +146,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "pivot with compensation": (
         {"one": with_undo("one", "back", pivot=True)},
         r"Wrong\.one: a pivot stands alone and has no compensation; .* drop pivot=True",
+    ),
+    "pivot that may be left out": (
+        {"one": step(pivot=True, fallback=Fallback.SKIP)(named(call, "one"))},
+        r"Wrong\.one: a pivot is never left out nor done from a cache; drop its `fallback`",
+    ),
+    "pivot from a cache": (
+        {"one": step(pivot=True, fallback=Cached(timedelta(days=1)))(named(call, "one"))},
+        r"Wrong\.one: a pivot is never left out nor done from a cache; drop its `fallback`",
     ),
     "compensation behind the pivot": (
         {"one": step(pivot=True)(named(call, "one")), "two": with_undo("two", "back")},
