@@ -7,12 +7,14 @@ drawn anew and differ from everything else that is said, so that they can be loo
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,9 @@ class World:
         """Bring back what a test has taken away; forget what it asked for."""
         for request in self.crashes.iterdir():
             request.unlink(missing_ok=True)
+        for process in self.everything:
+            if not process.ended():
+                process.signal(signal.SIGCONT)
         if not self.postgres.running():
             self.postgres.start()
         if not self.redis.answers():
@@ -271,6 +276,11 @@ class World:
         """The kinds of a saga's audit rows, in order."""
         asked = "SELECT kind FROM sagas_sagaevent WHERE saga_id = %s ORDER BY id"
         return [row["kind"] for row in self.rows("default", asked, saga_id)]
+
+    def canary(self) -> datetime:
+        """When a worker has last shown that it works."""
+        (row,) = self.rows("default", "SELECT max(at) AS at FROM sagas_heartbeat WHERE name = 'canary'")
+        return row["at"] or datetime.min.replace(tzinfo=UTC)
 
     def alerted(self) -> set[str]:
         """The sagas that an error line of the logs calls a person for."""

@@ -6,10 +6,10 @@ import pytest
 import redis
 
 from stack.processes import QUEUE_OF_UPKEEP, QUEUES_OF_WORK
+from tests.acceptance.arming import REFUSED, armed, execute
 from tests.acceptance.running import Running
 from tests.acceptance.world import Fault, World, parsed
 from tests.chaos import beside
-from tests.chaos.arming import REFUSED, armed, execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 MODES = ("patient_sale", "patient_sale_inline")

@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 
 from stack.waiting import wait_until
+from tests.acceptance.arming import armed, execute
 from tests.acceptance.shop.crashes import POINTS, RECOVERY, name
 from tests.acceptance.world import World
-from tests.chaos.arming import armed, execute
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STEPS = 5

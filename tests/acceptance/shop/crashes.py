@@ -1,7 +1,8 @@
-"""Places at which a process kills itself, once, when a file asks it to.
+"""Places at which a process kills itself or stands still, once, when a file asks it to.
 
 The file lies in the folder that CRASH_FOLDER names, is called `<point>.<saga>.<epoch>.<position>`
-and says who dies: the `child`, or the whole `worker`. Its removal is what makes it happen once.
+and says who dies: the `child`, or the whole `worker`; `nobody` has the child stand still until it
+is told to go on (SIGCONT). Its removal is what makes it happen once.
 """
 
 import os
@@ -36,12 +37,15 @@ def name(point: str, saga_id: object, epoch: int, position: int) -> str:
 
 
 def reach(folder: Path, point: str, saga_id: object, epoch: int, position: int) -> None:
-    """Die here if that was asked for."""
+    """Die or stand still here if that was asked for."""
     request = folder / name(point, saga_id, epoch, position)
     try:
         victim = request.read_text()
         request.unlink()
     except OSError:  # none, or that is no name of a file
+        return
+    if victim == "nobody":
+        os.kill(os.getpid(), signal.SIGSTOP)
         return
     if victim == "worker":
         os.killpg(os.getpgid(0), signal.SIGKILL)
