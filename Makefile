@@ -5,7 +5,7 @@ PY := .venv/bin/python
 
 .PHONY: help
 help: ## List the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 .PHONY: env
 env: # The packages that run
@@ -54,9 +54,19 @@ format: env-dev ## Format the code and mend what ruff can mend
 	@.venv/bin/ruff check --fix .
 
 .PHONY: bench
-bench: env-dev ## Measure the engine against a bare Celery chain, and the choreography against its targets
+bench: env-dev ## Measure all: bench-sagas (ARGS go there), then bench-choreography in any case
+	@failed=0; \
+	$(PY) -m tests.benchmarks $(ARGS) || failed=1; \
+	$(PY) -m tests.benchmarks.choreography || failed=1; \
+	exit $$failed
+
+.PHONY: bench-sagas
+bench-sagas: env-dev ## Measure the engine against a bare Celery chain (ARGS="--rounds 1")
 	@$(PY) -m tests.benchmarks $(ARGS)
-	@$(if $(ARGS),,$(PY) -m tests.benchmarks.choreography)
+
+.PHONY: bench-choreography
+bench-choreography: env-dev ## Measure the choreography against its targets (ARGS="--parts store")
+	@$(PY) -m tests.benchmarks.choreography $(ARGS)
 
 .PHONY: requirements
 requirements: env-dev ## Compile the pinned requirements from their sources
