@@ -39,11 +39,16 @@ def view(definition: SagaDefinition, state: SagaState) -> SagaView:
 
 
 def past_pivot(definition: SagaDefinition, state: SagaState) -> bool:
-    """True once the pivot was claimed and not definitely refused: there is no way back (rule 15)."""
+    """True once the pivot is done, claimed, or perhaps done: there is no way back (rule 15).
+
+    Done counts by whatever means: a call, a wait that ended, or a person's hand.
+    """
     return any(
         declared.pivot
-        and step.attempts > 0
-        and not (step.status in (StepStatus.FAILED, StepStatus.PENDING) and step.effect is Effect.NONE)
+        and (
+            step.status in (StepStatus.COMPLETED, StepStatus.IN_PROGRESS)
+            or step.effect in (Effect.DONE, Effect.UNKNOWN)
+        )
         for declared, step in zip(definition.steps, state.steps, strict=True)
     )
 
@@ -256,17 +261,14 @@ class Draft:
         self.note("step_completed", position)
 
     def failed(self, position: int, effect: Effect, code: str, reason: str, kind: str) -> None:
-        """A step is given up: turn, unless its fallback or the pivot says otherwise.
-
-        A child that lives is not left behind by a step that is skipped: it is undone (rule 18).
-        """
-        declared = self.declared(position)
-        error = {"step": declared.name, "code": code, "reason": reason}
+        """A step is given up; beside a parked one that shows when the saga goes on."""
+        refused = kind == "refused"
+        name = self.declared(position).name
         self.update_step(
             position,
             status=StepStatus.FAILED,
             effect=effect,
-            error=error,
+            error={"step": name, "code": code, "reason": reason, "refused": refused},
             wait=None,
             lease_until=None,
             due_at=None,
@@ -277,15 +279,25 @@ class Draft:
         self.note(f"step_{kind}", position, code=code, reason=reason)
         if self.state.status not in (Status.IN_PROGRESS, Status.WAITING, Status.PENDING):
             return
-        child_lives = effect is Effect.UNKNOWN and started_a_child(self.state.steps[position])
+        self.give_up(position)
+        if self.state.steps[position].status is StepStatus.PENDING:
+            reason = f"{reason} (past the pivot there is no way back)"
+            self.park(position, code, reason, refused=refused)
+
+    def give_up(self, position: int) -> None:
+        """What a failed step means: it is skipped, or kept for another try past the pivot, or the saga turns.
+
+        A child that lives is not left behind by a step that is skipped: it is undone (rule 18).
+        """
+        declared, step = self.declared(position), self.state.steps[position]
+        error = step.error or {}
+        child_lives = step.effect is Effect.UNKNOWN and started_a_child(step)
         if declared.fallback is Fallback.SKIP and not declared.pivot and not child_lives:
-            self.skip(position, f"given up: {reason}")
+            self.skip(position, f"given up: {error.get('reason')}")
         elif past_pivot(self.definition, self.state):
             self.update_step(position, status=StepStatus.PENDING, finished_at=None)
-            reason = f"{reason} (past the pivot there is no way back)"
-            self.park(position, code, reason, refused=kind == "refused")
         else:
-            self.turn(error)
+            self.turn({"step": step.name, "code": error.get("code"), "reason": error.get("reason")})
 
     def skip(self, position: int, reason: str) -> None:
         """Settle a step that is not done."""

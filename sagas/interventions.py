@@ -135,12 +135,13 @@ def _undo_again(draft: Draft) -> None:
 
 
 def _unpark(draft: Draft) -> None:
-    """Let a parked saga go on forward; what failed meanwhile beside the parked step turns it."""
+    """Let a parked saga go on forward, unless something failed beside the parked step that turns it."""
     _new_epoch(draft, status=Status.IN_PROGRESS, error=None)
-    failed = next((s for s in draft.state.steps if s.status is StepStatus.FAILED), None)
-    if failed is not None:
-        draft.turn(failed.error or {"step": failed.name, "code": "failed", "reason": "failed"})
-        return
+    for step in draft.state.steps:
+        if step.status is StepStatus.FAILED:
+            draft.give_up(step.position)
+        if draft.state.backward:
+            return
     for step in draft.state.steps:
         if step.status is StepStatus.PENDING and step.due_at is None:
             new_key = bool((step.error or {}).get("refused"))

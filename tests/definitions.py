@@ -8,6 +8,7 @@ from sagas.definition import (
     Child,
     Fallback,
     Participant,
+    Retry,
     SagaDefinition,
     SagaView,
     Wait,
@@ -127,6 +128,41 @@ class Pivot(SagaDefinition, register=False):
     @step
     def ship(self, saga: SagaView) -> Call:
         return shop.post("ship")
+
+
+class Signed(SagaDefinition, register=False):
+    """A point of no return that is an approval, and a parallel group behind it."""
+
+    type = "signed"
+    pair = parallel("pair")
+
+    @step
+    def reserve(self, saga: SagaView) -> Call:
+        return shop.post("reserve")
+
+    @reserve.compensation
+    def release(self, saga: SagaView) -> Call:
+        return shop.post("release")
+
+    @step(pivot=True)
+    def sign(self, saga: SagaView) -> Wait:
+        return approval("signed")
+
+    @pair.step(retry=Retry(attempts=1))
+    def letter(self, saga: SagaView) -> Call:
+        return shop.post("letter")
+
+    @pair.step()
+    def parcel(self, saga: SagaView) -> Call:
+        return shop.post("parcel")
+
+    @pair.step(fallback=Fallback.SKIP)
+    def thanks(self, saga: SagaView) -> Call:
+        return shop.post("thanks")
+
+    @pair.step()
+    def word(self, saga: SagaView) -> Wait:
+        return signal("word")
 
 
 class Skipping(SagaDefinition, register=False):
@@ -291,6 +327,7 @@ SHAPES: tuple[type[SagaDefinition], ...] = (
     Group,
     InlineGroup,
     Pivot,
+    Signed,
     Skipping,
     Waiting,
     Parent,

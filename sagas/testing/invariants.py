@@ -126,8 +126,9 @@ class Monitor:
 
     def _turned(self, before: SagaState) -> None:
         for item in self.definition.steps:
+            passed = self._net(item.position) or before.steps[item.position].status is StepStatus.COMPLETED
             require(
-                not item.pivot or self._net(item.position) == 0,
+                not (item.pivot and passed),
                 f"rule 15: the saga turned although its pivot {item.name} has taken effect",
             )
 

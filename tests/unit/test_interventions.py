@@ -2,89 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from sagas import interventions
-from sagas.claims import claimed
-from sagas.definition import SagaDefinition
 from sagas.errors import NotAllowed
 from sagas.interventions import VERBS, Wish
-from sagas.state import (
-    Decision,
-    Done,
-    Effect,
-    Entry,
-    Impossible,
-    Nothing,
-    Outcome,
-    Recorded,
-    Refused,
-    SagaState,
-    Status,
-    StepStatus,
-    Transient,
-    Unknown,
+from sagas.state import Decision, Effect, Nothing, SagaState, Status, StepStatus, Transient, Unknown
+from tests.deciding import (
+    ANN,
+    FORBIDDEN,
+    LATER,
+    NO,
+    NOW,
+    OK,
+    due_position,
+    recorded,
+    started,
+    taken,
+    told,
+    wish,
 )
-from sagas.transitions import begin, decide
 from tests.definitions import Chain, Group, Pivot, Waiting
-
-NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-LATER = NOW + timedelta(hours=1)
-LEASE = timedelta(seconds=40)
-OK = Done({"id": 1})
-NO = Refused("no", "no")
-FORBIDDEN = Impossible("http_401", "forbidden")
-ANN = Entry("", actor="ann", reason="because", request_id="r1")
-
-
-def started(definition: SagaDefinition, *, execute: bool = True) -> SagaState:
-    """A saga that has just begun."""
-    entry = Entry("saga_started")
-    return begin(definition, UUID(int=1), {}, "c", NOW, entry=entry, execute=execute).state
-
-
-def due_position(state: SagaState) -> int:
-    """The first step that is due."""
-    return next(step.position for step in state.steps if step.due_at is not None)
-
-
-def taken(state: SagaState) -> SagaState:
-    """The saga with its due step claimed."""
-    position = due_position(state)
-    return claimed(state, position, NOW, LEASE)
-
-
-def told(definition: SagaDefinition, *outcomes: Outcome) -> SagaState:
-    """The saga after its calls, in their order, have gone like this."""
-    state = started(definition)
-    for outcome in outcomes:
-        position = due_position(state)
-        state = claimed(state, position, NOW, LEASE)
-        step, backward = state.steps[position], state.backward
-        attempt, generation = (
-            (step.undo_attempts, step.undo_generation) if backward else (step.attempts, step.generation)
-        )
-        made = decide(definition, state, Recorded(position, backward, generation, attempt, outcome), NOW)
-        assert isinstance(made, Decision), made
-        state = made.state
-    return state
-
-
-def wish(
-    definition: SagaDefinition, state: SagaState, verb: str, /, at: datetime = LATER, **arguments: Any
-) -> SagaState:
-    """The saga after a wish that is granted; the audit must say who and why."""
-    made = interventions.intervene(definition, state, verb, Wish(**arguments), ANN, at)
-    assert isinstance(made, Decision), made
-    first = made.audit[0]
-    assert (first.kind, first.actor, first.reason, first.request_id) == (verb, "ann", "because", "r1")
-    assert made.guard == state.rev
-    return made.state
-
 
 CHAIN, GROUP, PIVOT, WAITING = Chain(), Group(), Pivot(), Waiting()
 
@@ -225,12 +166,8 @@ def test_rule_12_retry_of_a_compensation_given_up_keeps_its_key_and_has_patience
 
 def test_retry_of_a_saga_in_which_a_sibling_failed_meanwhile_turns_it() -> None:
     state = told(GROUP, OK)
-    for position in (1, 2):
-        state = claimed(state, position, NOW, LEASE)
-    for position, outcome in ((1, FORBIDDEN), (2, NO)):
-        made = decide(GROUP, state, Recorded(position, False, 0, 1, outcome), NOW)
-        assert isinstance(made, Decision)
-        state = made.state
+    state = taken(state, 1, 2)
+    state = recorded(GROUP, recorded(GROUP, state, 1, FORBIDDEN), 2, NO)
     assert state.status is Status.PARKED
     assert wish(GROUP, state, "retry").status is Status.COMPENSATING
 
@@ -272,10 +209,7 @@ def test_rule_24_retry_from_undoes_that_step_and_those_behind_and_no_others() ->
     state = turned
     for _ in range(2):
         position = due_position(state)
-        state = claimed(state, position, LATER, LEASE)
-        made = decide(CHAIN, state, Recorded(position, True, 0, 1, OK), LATER)
-        assert isinstance(made, Decision)
-        state = made.state
+        state = recorded(CHAIN, taken(state), position, OK, LATER)
     assert (state.status, state.retreat_to) == (Status.IN_PROGRESS, None)
     assert [step.generation for step in state.steps[:3]] == [0, 1, 1]
     assert [step.effect for step in state.steps[:2]] == [Effect.DONE, Effect.NONE]
@@ -345,9 +279,8 @@ def test_resume_lets_a_parked_saga_go_on() -> None:
 def test_a_saga_that_ends_while_it_is_paused_is_not_paused_any_more() -> None:
     flying = taken(told(CHAIN, OK, OK, OK))
     paused = wish(CHAIN, flying, "pause", NOW)
-    made = decide(CHAIN, paused, Recorded(3, False, 0, 1, OK), NOW)
-    assert isinstance(made, Decision)
-    assert (made.state.status, made.state.paused_at) == (Status.COMPLETED, None)
+    ended = recorded(CHAIN, paused, 3, OK)
+    assert (ended.status, ended.paused_at) == (Status.COMPLETED, None)
 
 
 def test_a_deadline_can_be_moved() -> None:
