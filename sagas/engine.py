@@ -161,13 +161,14 @@ SELECT clock_timestamp(), {SAGA_JSON.format(saga="s")}, {STEPS_JSON.format(saga=
 FROM sagas_saga s WHERE s.id = %s"""  # noqa: S608
 
 # The scan takes sagas by moving their wake-up time on: two scans share the work, and one that dies
-# leaves them to be found again. Nothing a decision rests on is touched (rules 19, 21).
+# leaves them to be found again. Nothing a decision rests on is touched (rules 19, 21). What a scan has
+# looked at it leaves out by id: a saga that cannot be mended stays due, and would come first each time.
 TAKE = """
 UPDATE sagas_saga SET wake_at = clock_timestamp() + make_interval(secs => %s)
 WHERE id IN (
     SELECT id FROM sagas_saga
     WHERE status = ANY(%s) AND status IN ('pending', 'in_progress', 'compensating')
-      AND {due} <= clock_timestamp() AND paused_at IS NULL
+      AND {due} <= clock_timestamp() AND paused_at IS NULL AND id <> ALL(%s::uuid[])
       AND (type, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
     ORDER BY {due} LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id"""
@@ -178,6 +179,7 @@ UPDATE sagas_saga SET resume_at = clock_timestamp() + make_interval(secs => %s)
 WHERE id IN (
     SELECT id FROM sagas_saga
     WHERE status = 'waiting' AND resume_at <= statement_timestamp() AND paused_at IS NULL
+      AND id <> ALL(%s::uuid[])
       AND (type, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
     ORDER BY resume_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id"""
@@ -656,27 +658,27 @@ def first_in_line(key: str) -> UUID | None:
 # --- What scans need ------------------------------------------------------------------------------------
 
 
-def take_interrupted(limit: int) -> list[UUID]:
-    """Up to `limit` sagas whose wake-up time has passed, taken for a while by this scan."""
-    return _take("wake_at", sorted(ACTIVE), limit)
+def take_interrupted(limit: int, seen: Sequence[UUID] = ()) -> list[UUID]:
+    """Up to `limit` sagas whose wake-up time has passed, none of `seen`, taken for a while by this scan."""
+    return _take("wake_at", sorted(ACTIVE), limit, seen)
 
 
-def take_overdue(limit: int) -> list[UUID]:
+def take_overdue(limit: int, seen: Sequence[UUID] = ()) -> list[UUID]:
     """Up to `limit` sagas on their way forward whose deadline has passed, taken likewise."""
-    return _take("deadline_at", [Status.PENDING, Status.IN_PROGRESS], limit)
+    return _take("deadline_at", [Status.PENDING, Status.IN_PROGRESS], limit, seen)
 
 
-def take_waiting(limit: int) -> list[UUID]:
+def take_waiting(limit: int, seen: Sequence[UUID] = ()) -> list[UUID]:
     """Up to `limit` waiting sagas whose time to be looked at has come, taken likewise."""
     types, versions = _served()
-    rows = _query(TAKE_WAITING, (conf().ring_after.total_seconds(), types, versions, limit))
-    return [row[0] for row in rows]
+    params = (conf().ring_after.total_seconds(), list(seen), types, versions, limit)
+    return [row[0] for row in _query(TAKE_WAITING, params)]
 
 
-def _take(column: str, statuses: Sequence[Status], limit: int) -> list[UUID]:
+def _take(column: str, statuses: Sequence[Status], limit: int, seen: Sequence[UUID]) -> list[UUID]:
     types, versions = _served()
     hold = conf().ring_after.total_seconds()
-    params = (hold, [s.value for s in statuses], types, versions, limit)
+    params = (hold, [s.value for s in statuses], list(seen), types, versions, limit)
     return [row[0] for row in _query(TAKE.format(due=column), params)]
 
 

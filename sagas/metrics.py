@@ -26,6 +26,7 @@ FAILURES = Counter("saga_failures", "The same by type alone", ["type"])
 COMPENSATED = Counter("saga_compensated", "Sagas that ended compensated", ["type"])
 COMPENSATIONS = Counter("saga_compensations", "Compensation runs begun", ["type"])
 PARKED = Counter("saga_parked", "Sagas left to a person", ["type", "reason"])
+UNMENDED = Counter("saga_unmended", "Looks of a scan at a saga that raised", ["scan"])
 STEPS = Counter("saga_steps", "Steps by what became of an attempt", ["type", "step", "status"])
 DURATION = Histogram("saga_duration_seconds", "From creation to the end", ["type"], buckets=BUCKETS)
 STEP_DURATION = Histogram(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from sagas import children, dispatch, engine, remote
+from sagas import children, dispatch, engine, metrics, remote
 from sagas.draft import idempotency_key
 from sagas.engine import Progress, due_positions
 from sagas.state import (
@@ -31,7 +31,9 @@ from sagas.unstorable import UNSTORABLE, unstorable
 log = structlog.get_logger(__name__)
 
 BATCH = 50
-SLICE = timedelta(seconds=45)
+# Of one scan. A task runs at most two, and the last saga of each may have a whole group of calls to ask
+# about: that must end before the task's hard time limit (two minutes) kills the worker's child.
+SLICE = timedelta(seconds=30)
 
 
 def recover() -> int:
@@ -56,24 +58,31 @@ def look(saga_id: UUID) -> None:
         dispatch.ring(progress.state, progress.due, engine.clock.now())
 
 
-def _scan(take: Callable[[int], list[UUID]], mend: Callable[[UUID], Progress]) -> int:
-    """Batch after batch until nothing is left or the time slice ends; the next tick goes on."""
-    seen, end = 0, time.monotonic() + SLICE.total_seconds()
-    while time.monotonic() < end:
-        batch = take(BATCH)
+def _scan(take: Callable[[int, list[UUID]], list[UUID]], mend: Callable[[UUID], Progress]) -> int:
+    """Batch after batch until nothing is left or the time slice ends; the next tick goes on.
+
+    No saga is looked at twice. What was taken and not looked at is found again when its hold ends.
+    """
+    seen: list[UUID] = []
+    end = time.monotonic() + SLICE.total_seconds()
+    while True:
+        batch = take(BATCH, seen)
         for saga_id in batch:
+            if time.monotonic() >= end:
+                log.warning("scan ends before its work", scan=mend.__name__, seen=len(seen))
+                return len(seen)
+            seen.append(saga_id)
             _mend(saga_id, mend)
-        seen += len(batch)
         if len(batch) < BATCH:
-            break
-    return seen
+            return len(seen)
 
 
 def _mend(saga_id: UUID, mend: Callable[[UUID], Progress]) -> None:
-    """One saga's trouble must not keep the scan from the others."""
+    """One saga's trouble must not keep the scan from the others; an alert watches the counter."""
     try:
         progress = mend(saga_id)
     except Exception:
+        metrics.UNMENDED.labels(mend.__name__).inc()
         log.exception("scan could not mend a saga", scan=mend.__name__, saga=str(saga_id))
         return
     if progress.state is not None:

@@ -1,12 +1,14 @@
 """Rules 7, 9, 19, 20, 21: what the fast path loses, the scans find, and nothing is made stale by that."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import connection
+from prometheus_client import REGISTRY
 
 from sagas import engine, recovery, worker
 from sagas.models import Heartbeat, Saga
@@ -114,6 +116,66 @@ def test_one_sagas_trouble_does_not_keep_a_scan_from_the_others(
     monkeypatch.setattr(recovery, "resume", fails_once)
     assert recovery.recover() == 2
     assert bells == [(good.id, (0,))]
+
+
+@pytest.mark.parametrize(
+    ("name", "scan", "column"),
+    [("give_up", recovery.expire, "deadline_at"), ("resume", recovery.recover, "wake_at")],
+)
+def test_a_page_of_sagas_that_cannot_be_mended_keeps_no_other_waiting(
+    name: str, scan: Callable[[], int], column: str, bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "BATCH", 3)
+    monkeypatch.setattr(recovery, "SLICE", timedelta(seconds=2))
+    looked: list[UUID] = []
+
+    def raises(saga_id: UUID) -> engine.Progress:
+        looked.append(saga_id)
+        if saga_id != last.id:
+            # Nobody else's hold is to keep a saga from being taken again.
+            put_back(saga_id, "wake_at")
+            raise RuntimeError("no")
+        return engine.Progress(None)
+
+    raises.__name__ = name
+    sagas = [start() for _ in range(7)]
+    last = sagas[-1]
+    for state in sagas:
+        put_back(state.id, column)
+    monkeypatch.setattr(recovery, name, raises)
+    before = unmended(name)
+    assert scan() == 7
+    assert looked == [*looked[:-1], last.id]
+    assert sorted(looked) == sorted(state.id for state in sagas)
+    assert unmended(name) == before + 6
+
+
+def unmended(scan: str) -> float:
+    """How often a scan has met a saga that it could not mend."""
+    return REGISTRY.get_sample_value("saga_unmended_total", {"scan": scan}) or 0.0
+
+
+def test_a_scan_ends_in_the_midst_of_a_batch_when_its_time_is_over(
+    bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    resume = recovery.resume
+
+    def slow(saga_id: UUID) -> engine.Progress:
+        now[0] += recovery.SLICE.total_seconds() / 2
+        return resume(saga_id)
+
+    sagas = [start().id for _ in range(5)]
+    for saga_id in sagas:
+        put_back(saga_id, "wake_at")
+    monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(recovery, "resume", slow)
+    assert recovery.recover() == 2
+    assert len(bells) == 2
+    for saga_id in set(sagas) - {saga_id for saga_id, _ in bells}:
+        put_back(saga_id, "wake_at")
+    assert recovery.recover() == 2
+    assert len({saga_id for saga_id, _ in bells}) == 4
 
 
 # --- Lost workers -------------------------------------------------------------------------------------
