@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,25 +12,27 @@ from uuid import UUID, uuid4
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
+from django.db.models import Count
 
 from sagas import breaker, bulk, dispatch, engine, graph, recovery
 from sagas.definition import registry
 from sagas.errors import SagaError
 from sagas.interventions import VERBS
-from sagas.models import Saga
+from sagas.models import Saga, TypePause
 from sagas.state import SagaState, Status
 
 
 class Command(BaseCommand):
     """Inspect and steer sagas."""
 
-    help = "Inspect and steer sagas: report, versions, graph, show, scan, circuits, and every intervention."
+    help = "Inspect and steer sagas: report, versions, types, graph, show, scan, circuits; all interventions."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """One subcommand for each thing to do; interventions come from the engine's list of verbs."""
         commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
         commands.add_parser("report", help="totals, rates and mean durations per type and step")
         commands.add_parser("versions", help="versions in flight; fails if code for one is missing")
+        commands.add_parser("types", help="every type: its versions here, sagas on their way, who paused it")
         commands.add_parser("circuits", help="the circuit breaker of every participant")
         commands.add_parser("scan", help="run the recovery and timeout scans once, now")
         close = commands.add_parser("close-circuit", help="close a participant's circuit by hand")
@@ -85,19 +88,33 @@ class Command(BaseCommand):
     def steer(self, verb: str, options: dict[str, Any]) -> None:
         """One verb on the sagas given or found; one saga's refusal does not keep it from the others."""
         wish, selection = bulk.wish_of(verb, options), self._selection(options)
-        if options["dry_run"]:
-            items = bulk.foretell(selection.find(), verb, wish)
+        order = bulk.Order(verb, getpass.getuser(), options["reason"], wish)
+        request = options["request_id"] or str(uuid4())
+        dry_run = options["dry_run"]
+        ids = selection.find() if dry_run else bulk.settled(order, selection, request)
+        known = {saga.pk: saga for saga in Saga.objects.filter(pk__in=ids).only("type", "status")}
+        if dry_run:
+            items = bulk.foretell(ids, verb, wish)
         else:
-            order = bulk.Order(verb, getpass.getuser(), options["reason"], wish)
-            request, pace = options["request_id"] or str(uuid4()), options["per_second"]
-            ids = bulk.settled(order, selection, request)
-            items = bulk.carry_out(order, ids, request, ring=ring, per_second=pace)
-        refused = 0
+            items = bulk.carry_out(order, ids, request, ring=ring, per_second=options["per_second"])
+        counts = Counter[bulk.Became]()
         for item in items:
-            refused += item.became is bulk.Became.REFUSED
-            self.stdout.write(f"{item.id}  {said(item, dry_run=options['dry_run'])}")
-        if refused:
+            counts[item.became] += 1
+            before = f"{known[item.id].type} {known[item.id].status}: " if item.id in known else ""
+            self.stdout.write(f"{item.id}  {before}{said(item, dry_run=dry_run)}")
+        self._sum_up(counts, selection)
+        if refused := counts[bulk.Became.REFUSED]:
             raise CommandError(f"{refused} of the sagas refused {verb}")
+
+    def _sum_up(self, counts: Counter[bulk.Became], selection: bulk.Selection) -> None:
+        if selection.type and selection.type not in registry.types():
+            self.stderr.write(
+                f"no code for {selection.type!r} here; installed: {', '.join(registry.types())}"
+            )
+        if not selection.ids and counts.total() >= selection.limit:
+            self.stderr.write(f"these are the oldest {selection.limit}; --limit takes more")
+        parts = [f"{count} {became}" for became, count in counts.items()]
+        self.stdout.write(", ".join(parts) or "no saga is chosen by that")
 
     def _selection(self, options: dict[str, Any]) -> bulk.Selection:
         if options["ids"] and (options["status"] or options["type"]):
@@ -121,6 +138,19 @@ class Command(BaseCommand):
         was = engine.resume_type(options["type"], actor=getpass.getuser(), reason=options["reason"])
         state = "goes on with the next recovery scan" if was else "was not paused"
         self.stdout.write(f"{options['type']} {state}")
+
+    def types(self, options: dict[str, Any]) -> None:
+        """Every type that is installed, on its way or paused."""
+        pauses = {pause.type: pause for pause in TypePause.objects.all()}
+        flying = dict(Saga.objects.active().order_by().values_list("type").annotate(Count("pk")))
+        versions: dict[str, list[str]] = {name: [] for name in (*pauses, *flying)}
+        for saga_type, version in sorted(registry.by_key):
+            versions.setdefault(saga_type, []).append(f"v{version}")
+        rows = [
+            (name, " ".join(here) or "no code here", flying.get(name, 0), paused(pauses.get(name)))
+            for name, here in sorted(versions.items())
+        ]
+        self._table(("type", "versions", "on their way", "paused"), rows)
 
     def scan(self, options: dict[str, Any]) -> None:
         """What beat does, by hand."""
@@ -192,12 +222,18 @@ class Command(BaseCommand):
         cells = [head, *([str(cell) for cell in row] for row in rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
         for row in cells:
-            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.stdout.write(line.rstrip())
 
 
 def ring(state: SagaState, due: Sequence[int]) -> None:
     """Ring the workers for what became due."""
     dispatch.ring(state, due, engine.clock.now())
+
+
+def paused(pause: TypePause | None) -> str:
+    """Since when, by whom and why, in words."""
+    return f"since {pause.at:%F %T} by {pause.actor}: {pause.reason}" if pause is not None else "no"
 
 
 def said(item: bulk.Item, *, dry_run: bool) -> str:
