@@ -28,15 +28,12 @@ from sagas.conf import conf
 STARTERS = 4
 LOOK_EVERY = 0.05
 REFUSED_CLIENT = 999_999
-ENDED_SAGAS = "SELECT id FROM sagas_saga WHERE id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"
-ENDED_STREAMS = "SELECT id FROM choreography_stream WHERE id = ANY(%s::uuid[]) AND ended_at IS NOT NULL"
+# Those that have ended: which, how, and when they began and ended.
 SAGAS = """
-SELECT status = 'completed', extract(epoch FROM finished_at - created_at)::float,
-       extract(epoch FROM created_at)::float, extract(epoch FROM finished_at)::float
+SELECT id, status = 'completed', extract(epoch FROM created_at)::float, extract(epoch FROM finished_at)::float
   FROM sagas_saga WHERE id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"""
 STREAMS = """
-SELECT succeeded, extract(epoch FROM ended_at - created_at)::float,
-       extract(epoch FROM created_at)::float, extract(epoch FROM ended_at)::float
+SELECT id, succeeded, extract(epoch FROM created_at)::float, extract(epoch FROM ended_at)::float
   FROM choreography_stream WHERE id = ANY(%s::uuid[]) AND ended_at IS NOT NULL"""
 # From the moment a checkout is known to fail to the moment its stock is free again.
 SAGA_RELEASES = """
@@ -123,13 +120,13 @@ class Orchestrated:
 
     def ended(self, ids: Sequence[UUID]) -> set[UUID]:
         """Which have ended."""
-        return {row[0] for row in rows(ENDED_SAGAS, ids)}
+        return {row[0] for row in rows(SAGAS, ids)}
 
     def measured(self, ids: Sequence[UUID]) -> Measured:
         """From sagas, their steps and their audit."""
         audited = "SELECT count(*) FROM sagas_sagaevent WHERE saga_id = ANY(%s::uuid[])"
         undone = "SELECT count(*) FROM sagas_saga WHERE id = ANY(%s::uuid[]) AND status = 'compensated'"
-        return measured(ids, rows(SAGAS, ids), audited, undone, SAGA_RELEASES)
+        return measured(ids, SAGAS, audited, undone, SAGA_RELEASES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +144,25 @@ class Choreographed:
 
     def ended(self, ids: Sequence[UUID]) -> set[UUID]:
         """Which have ended."""
-        return {row[0] for row in rows(ENDED_STREAMS, ids)}
+        return {row[0] for row in rows(STREAMS, ids)}
 
     def measured(self, ids: Sequence[UUID]) -> Measured:
         """From streams and their events."""
         told = "SELECT count(*) FROM choreography_event WHERE stream = ANY(%s::uuid[])"
         undone = f"{told} AND type = 'StockReleased'"
-        return measured(ids, rows(STREAMS, ids), told, undone, STREAM_RELEASES)
+        return measured(ids, STREAMS, told, undone, STREAM_RELEASES)
 
 
-def measured(
-    ids: Sequence[UUID], ends: Sequence[Sequence[Any]], events: str, undone: str, releases: str
-) -> Measured:
-    """The rows of ends, and what these statements count."""
+def measured(ids: Sequence[UUID], ends: str, events: str, undone: str, releases: str) -> Measured:
+    """What these statements tell of these ids."""
+    found = rows(ends, ids)
+    began, ended = [row[2] for row in found], [row[3] for row in found]
     return Measured(
         started=len(ids),
-        ended=len(ends),
-        succeeded=sum(bool(row[0]) for row in ends),
-        seconds=sorted(row[1] for row in ends),
-        span=max(row[3] for row in ends) - min(row[2] for row in ends) if ends else 0.0,
+        ended=len(found),
+        succeeded=sum(bool(row[1]) for row in found),
+        seconds=sorted(end - begin for begin, end in zip(began, ended, strict=True)),
+        span=max(ended) - min(began) if found else 0.0,
         events=rows(events, ids)[0][0],
         compensations=rows(undone, ids)[0][0],
         releases=sorted(row[0] for row in rows(releases, ids)),
@@ -208,9 +205,9 @@ class Run:
                 user.start()
             for user in users:
                 user.join()
-            closing = [starters.submit(self._close) for _ in range(STARTERS)]
-            for each in closing:
-                each.result()
+            all_of_them = threading.Barrier(STARTERS)
+            for _ in range(STARTERS):
+                starters.submit(self._close, all_of_them)
         self._done.set()
         watcher.join()
         return self.pattern.measured(self.ids)
@@ -243,9 +240,8 @@ class Run:
                     self._open.pop(ended).set()
         connection.close()
 
-    def _close(self) -> None:
-        # Each starter waits for the others, so that each closes its own connection.
-        self._done.wait(0.05)
+    def _close(self, all_of_them: threading.Barrier) -> None:
+        all_of_them.wait()  # so that each starter takes one of these, and closes its own connection
         connection.close()
 
 
