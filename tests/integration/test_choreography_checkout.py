@@ -1,6 +1,7 @@
 """The choreographed checkout and order, driven by hand against real participants, PostgreSQL and Redis."""
 
 import pytest
+from prometheus_client import REGISTRY
 
 from participants.inventory.models import Reservation
 from participants.notifications.models import Message
@@ -112,8 +113,14 @@ def test_the_audit_and_the_read_models() -> None:
     streams = [begin(), begin(client_id=124), begin(), begin(items=[{"product_id": 458, "quantity": 1}])]
     settle()
     assert AuditEntry.objects.count() == 4 * 3 + 5
-    mine = OrdersByClient.live.values_list("client_id", "total_orders", "last_checkout_id")
-    assert sorted(mine) == [(123, 2, streams[2]), (124, 1, streams[1])]
+    mine = OrdersByClient.live.values_list(
+        "client_id", "total_orders", "last_checkout_id", "last_order_id", "last_update_ts"
+    )
+    last = {stream: event(stream, "OrderCreated") for stream in streams[1:3]}
+    assert sorted(mine) == [
+        (client, total, stream, last[stream].data["order_id"], last[stream].time)
+        for client, total, stream in ((123, 2, streams[2]), (124, 1, streams[1]))
+    ]
     revenue = RevenueByStoreDay.live.values_list("store_id", "orders", "revenue", "currency")
     assert [(store, n, str(r), c) for store, n, r, c in revenue] == [(1, 3, "179.94", "EUR")]
 
@@ -194,3 +201,36 @@ def test_an_order_whose_creation_hangs_is_released_and_refunded() -> None:
         "messages": 1
     }
     assert_books_balance()
+
+
+def test_an_order_without_a_next_event_is_undone_whole() -> None:
+    before = figures()
+    stream = begin(**order())  # type: ignore[arg-type]
+    for group in ("order-stock", "order-payment"):
+        relay_all()
+        consume(group)
+    assert types(stream)[-1] == "PaymentMade"
+    execute("UPDATE choreography_stream SET deadline_at = now() - interval '1 second' WHERE id = %s", stream)
+    assert relay.expire_overdue(bus()) == 1
+    settle(ordering)
+    told = types(stream)
+    assert told[3:5] == ["OrderTimedOut", "OrderCancelled"]
+    assert sorted(told[5:]) == ["PaymentRefunded", "StockReleased"]
+    assert not Order.objects.filter(status=Order.Status.CREATED).exists()
+    assert change(before, figures()).keys() <= {"messages", "payments", "refunds"}
+    assert_books_balance()
+
+
+def test_ends_are_counted_as_successes_and_failures() -> None:
+    def counted() -> list[float]:
+        sources = {"source": "ecommerce.checkout.events"}
+        names = ("saga_choreo_success_total", "saga_choreo_failed_total")
+        return [REGISTRY.get_sample_value(name, sources) or 0.0 for name in names]
+
+    good, bad = counted()
+    for product in (456, 456, 458):
+        begin(items=[{"product_id": product, "quantity": 1}])
+    settle()
+    execute("INSERT INTO choreography_outbox SELECT position, at FROM choreography_event")
+    settle()  # told again, counted once
+    assert counted() == [good + 2, bad + 1]
