@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -71,6 +72,23 @@ def _undoable(definition: SagaDefinition, step: StepState) -> bool:
 def started_a_child(step: StepState) -> bool:
     """True of a step that asks for a child saga, in its present generation."""
     return "child" in (step.request or {})
+
+
+def unstarted(state: SagaState) -> bool:
+    """True of a saga that was created and not told to run: no step of it was ever due."""
+    return state.status is Status.PENDING and state.untouched
+
+
+def awaited(step: StepState) -> str | None:
+    """The signal that a step waits for or, in its present generation, has waited for."""
+    wait = step.wait or {}
+    return wait["name"] if wait.get("kind") in ("signal", "approval") else None
+
+
+def _over(step: StepState) -> dict[str, Any] | None:
+    """What is remembered of a step's wait: late signals of its name belong to it (rule 17)."""
+    name = awaited(step)
+    return None if name is None else {"kind": (step.wait or {})["kind"], "name": name}
 
 
 def with_step(steps: tuple[StepState, ...], step: StepState) -> tuple[StepState, ...]:
@@ -217,10 +235,10 @@ class Draft:
     def read_mail(self, position: int) -> None:
         """Let a waiting step consume the first signal it waits for."""
         step = self.state.steps[position]
-        wait = step.wait or {}
-        if step.status is not StepStatus.WAITING or wait.get("kind") not in ("signal", "approval"):
+        wait, name = step.wait or {}, awaited(step)
+        if step.status is not StepStatus.WAITING or name is None:
             return
-        mail = next((m for m in self.state.mailbox if m["name"] == wait["name"]), None)
+        mail = next((m for m in self.state.mailbox if m["name"] == name), None)
         if mail is None:
             return
         self.update(mailbox=tuple(m for m in self.state.mailbox if m is not mail))
@@ -230,6 +248,20 @@ class Draft:
             self.failed(position, Effect.NONE, "rejected", str(reason or "not approved"), "refused")
         else:
             self.completed(position, data)
+
+    def read_all_mail(self) -> None:
+        """Let every waiting step do so, unless one of them turns the saga."""
+        for step in self.state.steps:
+            if not self.state.backward:
+                self.read_mail(step.position)
+
+    def forget_mail(self, steps: Iterable[StepState]) -> None:
+        """Drop unread signals for these steps, whose generation ends: each binds to one (rule 17)."""
+        names = {awaited(step) for step in steps}
+        stale = [mail["name"] for mail in self.state.mailbox if mail["name"] in names]
+        if stale:
+            self.update(mailbox=tuple(m for m in self.state.mailbox if m["name"] not in names))
+            self.note("signals_dropped", names=stale)
 
     def _request(self, made: Any) -> dict[str, Any]:
         if isinstance(made, Child):
@@ -253,7 +285,7 @@ class Draft:
             effect=Effect.DONE,
             result=result,
             error=None,
-            wait=None,
+            wait=_over(self.state.steps[position]),
             due_at=None,
             lease_until=None,
             finished_at=self.now,
@@ -269,7 +301,7 @@ class Draft:
             status=StepStatus.FAILED,
             effect=effect,
             error={"step": name, "code": code, "reason": reason, "refused": refused},
-            wait=None,
+            wait=_over(self.state.steps[position]),
             lease_until=None,
             due_at=None,
             finished_at=self.now,
@@ -306,7 +338,7 @@ class Draft:
             status=StepStatus.SKIPPED,
             due_at=None,
             lease_until=None,
-            wait=None,
+            wait=_over(self.state.steps[position]),
             finished_at=self.now,
             error={"code": "skipped", "reason": reason},
         )
@@ -374,7 +406,7 @@ class Draft:
                 step.position,
                 status=StepStatus.FAILED if begun else StepStatus.SKIPPED,
                 due_at=None,
-                wait=None,
+                wait=_over(step),
                 finished_at=self.now,
             )
             if step.effect is Effect.UNKNOWN:
@@ -394,6 +426,7 @@ class Draft:
             finished_at=None,
             deadline_at=self.now + self.definition.deadline,
         )
+        self.forget_mail(self.state.steps[first:])
         for step in self.state.steps[first:]:
             used = step.attempts or step.wait or step.finished_at
             clean = StepState(

@@ -145,6 +145,8 @@ def _unpark(draft: Draft) -> None:
     for step in draft.state.steps:
         if step.status is StepStatus.PENDING and step.due_at is None:
             new_key = bool((step.error or {}).get("refused"))
+            if new_key:
+                draft.forget_mail([step])
             draft.update_step(
                 step.position,
                 generation=step.generation + (1 if new_key else 0),
@@ -156,7 +158,8 @@ def _unpark(draft: Draft) -> None:
             )
     later = draft.now + draft.definition.deadline
     draft.update(deadline_at=max(draft.state.deadline_at or later, later))
-    draft.advance()
+    draft.read_all_mail()
+    draft.go_on()
 
 
 def _hurry(draft: Draft) -> str:

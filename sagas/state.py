@@ -118,7 +118,8 @@ class StepState:
     `due_at` set: it may be claimed from then on. `lease_until` set: it is claimed. `attempts`
     counts claims and never falls within a generation, since it guards records; `forgiven` of them
     do not count against the retry policy (lost workers, deferrals, attempts before a person resumed).
-    `wait` says what a waiting step waits for: its `kind`, `until` when, and when to look (`poll_at`).
+    `wait` says what a waiting step waits for: its `kind`, `until` when, and when to look (`poll_at`);
+    of a signal or approval its `kind` and `name` are kept when the wait is over.
     """
 
     position: int
@@ -194,8 +195,12 @@ class SagaState:
     @property
     def awaits_lock(self) -> bool:
         """Started, and not begun because its semantic lock is not granted yet."""
-        untouched = all(step.status is StepStatus.PENDING and step.due_at is None for step in self.steps)
-        return self.status is Status.WAITING and self.lock_key is not None and untouched
+        return self.status is Status.WAITING and self.lock_key is not None and self.untouched
+
+    @property
+    def untouched(self) -> bool:
+        """No step has begun nor is due."""
+        return all(step.status is StepStatus.PENDING and step.due_at is None for step in self.steps)
 
     @property
     def backward(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sagas.draft import Draft
+from sagas.draft import Draft, unstarted
 from sagas.state import (
     FINISHED,
     MAX_MAIL,
@@ -48,7 +48,7 @@ def accepted(draft: Draft, position: int, kind: str) -> None:
 
 
 def signalled(draft: Draft, event: Signalled) -> str:
-    """Into the mailbox; a step that waits for it consumes it at once (rule 17)."""
+    """Into the mailbox; a step that waits for it consumes it, at once or when the saga goes on (rule 17)."""
     if draft.state.status in FINISHED or draft.state.backward:
         return "the saga has ended or is being undone; the signal changes nothing"
     if len(draft.state.mailbox) >= MAX_MAIL:
@@ -58,13 +58,9 @@ def signalled(draft: Draft, event: Signalled) -> str:
     draft.audit.append(
         Entry("signal", detail={"name": event.name}, actor=event.actor, request_id=f"signal:{event.id}")
     )
-    if draft.state.status in (Status.PARKED, Status.PENDING):
-        return ""
-    for step in draft.state.steps:
-        draft.read_mail(step.position)
-        if draft.state.backward:
-            return ""
-    draft.go_on()
+    if draft.state.status is not Status.PARKED and not unstarted(draft.state):
+        draft.read_all_mail()
+        draft.go_on()
     return ""
 
 

@@ -56,6 +56,7 @@ class Monitor:
     harmless: Callable[[SagaState], bool] = lambda child: False
     holders: dict[int, str] = field(default_factory=dict)
     parents: set[int] = field(default_factory=set)
+    awaited: dict[int, str] = field(default_factory=dict)
     run: int = 0
 
     # --- while it runs
@@ -118,6 +119,7 @@ class Monitor:
             self._turned(before)
         for old, new in zip(before.steps, after.steps, strict=True):
             self._step_moved(old, new, {e.kind for e in decision.audit if e.step == new.name})
+            self._mail_moved(before, after, old, new)
         if after.status in FINISHED:
             self._settled(after)
         if after.status in NEEDS_PERSON and after.status is not before.status:
@@ -149,6 +151,25 @@ class Monitor:
             require(new.undo_attempts >= old.undo_attempts, f"rule 6: {new.name}'s undo attempts fell")
         if new.lease_until is None:
             self.holders.pop(new.position, None)
+
+    def _mail_moved(self, before: SagaState, after: SagaState, old: StepState, new: StepState) -> None:
+        waited = self.awaited.get(old.position)
+        wait = new.wait or {}
+        waits = new.status is StepStatus.WAITING and wait.get("kind") in ("signal", "approval")
+        name = wait["name"] if waits else None
+        if new.generation > old.generation and waited is not None:
+            unread = {mail["name"] for mail in before.mailbox}
+            served = new.status is StepStatus.COMPLETED or new.finished_at is not None
+            kept = waited in {mail["name"] for mail in after.mailbox}
+            require(
+                waited not in unread or not (served or kept),
+                f"rule 17: an old {waited} serves a new generation of {new.name}",
+            )
+        if name is not None:
+            self.awaited[new.position] = name
+            runs = after.status in (Status.PENDING, Status.IN_PROGRESS, Status.WAITING)
+            lies = name in {mail["name"] for mail in after.mailbox}
+            require(not (runs and lies), f"rule 17: {new.name} waits for {name}, which lies in the mailbox")
 
     def _settled(self, after: SagaState) -> None:
         require(after.paused_at is None, f"the saga is {after.status} and paused")
@@ -196,7 +217,8 @@ class Monitor:
         if state.status in NEEDS_PERSON:
             require(any(e.kind in ALERTS for e in audit), f"the saga is {state.status} without an alert")
             return
-        if state.awaits_lock or (state.status is Status.WAITING and any(step.wait for step in state.steps)):
+        waits = any(step.status is StepStatus.WAITING for step in state.steps)
+        if state.awaits_lock or (state.status is Status.WAITING and waits):
             return
         require(state.status in FINISHED, f"the saga stays {state.status} for ever, silently")
         for item, step in zip(self.definition.steps, state.steps, strict=True):

@@ -149,8 +149,10 @@ def send_signals(stage: Stage, step: StepState, number: int) -> Moves:
     data = {"approved": fate is not Signal.NO}
     if story:
         data = stage.scene.signals[stage.called(wait["name"])].pop(0)
-    for _ in range(2 if fate is Signal.TWICE else 1):
-        yield from signal(stage, wait["name"], data, f"{wait['name']}-{number}")
+    signal_id = f"{wait['name']}-{number}"
+    again = {Signal.TWICE: [signal_id], Signal.ANEW: [f"{signal_id}-anew"]}.get(fate, [])
+    for each in [signal_id, *again]:
+        yield from signal(stage, wait["name"], data, each)
 
 
 def signal(stage: Stage, name: str, data: object, signal_id: str) -> Moves:

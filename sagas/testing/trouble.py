@@ -99,6 +99,7 @@ class Signal(StrEnum):
 
     COMES = "comes"
     TWICE = "comes twice"
+    ANEW = "comes a second time under another id"
     NEVER = "never comes"
     NO = "says no"
 

@@ -170,9 +170,9 @@ class World(Scene):
         self.act(who, moves, message=message)
 
     def _hear_outside(self, stage: Stage) -> bool:
-        """What a saga waits for comes when nothing else is going on."""
+        """What a saga waits for comes when nothing else is going on, be it parked by then."""
         state = stage.state
-        if state.status is not Status.WAITING or state.paused_at is not None:
+        if state.status not in (Status.WAITING, Status.PARKED) or state.paused_at is not None:
             return False
         for step in state.steps:
             wait, asked = step.wait or {}, (stage.saga_id, step.position, step.generation)
@@ -211,7 +211,9 @@ class World(Scene):
         if state.awaits_lock:
             holder = self.stages.get(self.store.holder(state.lock_key or "") or stage.saga_id, stage)
             return holder is not stage and holder.state.status not in FINISHED
-        return all(self._waits_in_vain(stage, step) for step in state.steps if step.wait)
+        return all(
+            self._waits_in_vain(stage, step) for step in state.steps if step.status is StepStatus.WAITING
+        )
 
     def _waits_in_vain(self, stage: Stage, step: StepState) -> bool:
         wait = step.wait or {}
