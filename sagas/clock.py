@@ -12,19 +12,19 @@ class Clock:
     """The database's clock as last heard, carried on by the monotonic one."""
 
     def __init__(self) -> None:
-        self._heard: datetime | None = None
-        self._at = 0.0
+        self._heard: tuple[datetime, float] | None = None  # one value: threads share the clock
 
     def hear(self, now: datetime) -> datetime:
         """Take over a server timestamp that has just arrived."""
-        self._heard, self._at = now, time.monotonic()
+        self._heard = now, time.monotonic()
         return now
 
     def now(self) -> datetime:
         """The database's time, never ahead of it; the first call of a process asks the server."""
-        if self._heard is None:
+        heard = self._heard
+        if heard is None:
             return self.hear(sql.query("SELECT clock_timestamp()", ())[0][0])
-        return self._heard + timedelta(seconds=time.monotonic() - self._at)
+        return heard[0] + timedelta(seconds=time.monotonic() - heard[1])
 
 
 clock = Clock()

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections
-from psycopg.errors import error_from_result
+from psycopg.errors import InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -33,6 +34,7 @@ LOADERS: Mapping[int, Callable[[str], Any]] = {
 }
 
 _prepared: WeakKeyDictionary[psycopg.Connection[Any], dict[str, bytes]] = WeakKeyDictionary()
+_numbers = count()  # a name is never used twice, also if its first user was cut short
 
 
 def query(sql: str, params: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
@@ -48,7 +50,13 @@ def query(sql: str, params: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
             cursor.execute(sql, params)
             return list(cursor.fetchall()) if cursor.description else []
     with connection.wrap_database_errors:
-        return _rows(raw.pgconn, send(raw.pgconn, _name(raw, sql), arguments))
+        try:
+            return _rows(raw.pgconn, send(raw.pgconn, _name(raw, sql), arguments))
+        except InvalidSqlStatementName:
+            # Nothing was executed. psycopg drops all prepared statements of a session when one of its own
+            # transactions is rolled back, and so does DISCARD ALL.
+            _prepared.pop(raw, None)
+            return _rows(raw.pgconn, send(raw.pgconn, _name(raw, sql), arguments))
 
 
 def send(pgconn: Any, name: bytes, arguments: Sequence[bytes | None]) -> PGresult:
@@ -62,8 +70,8 @@ def send(pgconn: Any, name: bytes, arguments: Sequence[bytes | None]) -> PGresul
 def _direct() -> psycopg.Connection[Any] | None:
     """The connection, if statements may go past Django's cursor.
 
-    Not in a transaction, whose state Django keeps; not while somebody listens to the statements; and
-    not where prepared statements are switched off, as behind some poolers.
+    Not in a transaction, or without autocommit, whose state Django keeps; not while somebody listens
+    to the statements; and not where prepared statements are switched off, as behind some poolers.
     """
     django = connections[DEFAULT_DB_ALIAS]
     if django.in_atomic_block or django.execute_wrappers or django.queries_logged:
@@ -71,7 +79,7 @@ def _direct() -> psycopg.Connection[Any] | None:
     django.close_if_health_check_failed()
     django.ensure_connection()
     raw: Any = django.connection
-    return raw if getattr(raw, "prepare_threshold", None) is not None else None
+    return raw if django.autocommit and getattr(raw, "prepare_threshold", None) is not None else None
 
 
 def _texts(params: Sequence[Any]) -> list[bytes | None] | None:
@@ -98,7 +106,7 @@ def _name(raw: psycopg.Connection[Any], sql: str) -> bytes:
     known = _prepared.setdefault(raw, {})
     name = known.get(sql)
     if name is None:
-        name = f"sagas_{len(known)}".encode()
+        name = f"sagas_{next(_numbers)}".encode()
         _rows(raw.pgconn, raw.pgconn.prepare(name, _numbered(sql)))
         known[sql] = name
     return name

@@ -9,6 +9,7 @@ import pytest
 from django.db import DatabaseError, DataError, IntegrityError, OperationalError, connection, transaction
 
 from sagas import engine, sql
+from sagas.models import Saga
 from tests.definitions import Chain
 from tests.engine import counted, drive, registered
 from tests.scripted import Scripted, refuses
@@ -94,6 +95,43 @@ def test_in_a_transaction_django_keeps_the_state(direct: list[bytes]) -> None:
         twice()
     assert sql.query("SELECT count(*) FROM sagas_heartbeat WHERE name = 'a'", ()) == [(0,)]
     assert len(direct) == 1
+
+
+def test_without_autocommit_django_keeps_the_state(direct: list[bytes]) -> None:
+    connection.ensure_connection()
+    transaction.set_autocommit(False)
+    try:
+        sql.query("INSERT INTO sagas_heartbeat (name, at, detail) VALUES ('a', now(), '{}')", ())
+        transaction.rollback()
+    finally:
+        transaction.set_autocommit(True)
+    assert sql.query("SELECT count(*) FROM sagas_heartbeat", ()) == [(0,)]
+    assert len(direct) == 1
+
+
+def test_a_session_that_forgets_its_statements_is_told_them_again(direct: list[bytes]) -> None:
+    """psycopg deallocates all at a rollback, once it has prepared one of its own."""
+    assert sql.query("SELECT %s::int", (1,)) == [(1,)]
+    with connection.cursor() as cursor:
+        for _ in range(6):
+            cursor.execute("SELECT count(*) FROM sagas_saga WHERE type = %s", ("x",))
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        1 / Saga.objects.filter(type="x").count()
+    assert sql.query("SELECT %s::int", (2,)) == [(2,)]
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+    assert sql.query("SELECT %s::int", (3,)) == [(3,)]
+
+
+def test_a_preparation_that_was_cut_short_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object) -> list[sql.Row]:
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "_rows", cut)
+        with pytest.raises(TimeoutError):
+            sql.query("SELECT %s::int + 41", (1,))
+    assert sql.query("SELECT %s::int + 41", (1,)) == [(42,)]
 
 
 def test_who_listens_to_statements_hears_them(direct: list[bytes]) -> None:
