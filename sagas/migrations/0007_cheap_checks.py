@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="sagaevent",
             name="attempt",
-            field=models.SmallIntegerField(default=0),
+            field=models.IntegerField(default=0),
         ),
         migrations.AlterField(
             model_name="sagaevent",
@@ -101,7 +101,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="sagastep",
             name="attempts",
-            field=models.SmallIntegerField(default=0),
+            field=models.IntegerField(default=0),
         ),
         migrations.AlterField(
             model_name="sagastep",
@@ -111,7 +111,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="sagastep",
             name="forgiven",
-            field=models.SmallIntegerField(default=0),
+            field=models.IntegerField(default=0),
         ),
         migrations.AlterField(
             model_name="sagastep",
@@ -151,7 +151,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="sagastep",
             name="undo_attempts",
-            field=models.SmallIntegerField(default=0),
+            field=models.IntegerField(default=0),
         ),
         migrations.AlterField(
             model_name="sagastep",
@@ -161,7 +161,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name="sagastep",
             name="undo_forgiven",
-            field=models.SmallIntegerField(default=0),
+            field=models.IntegerField(default=0),
         ),
         migrations.AlterField(
             model_name="sagastep",
