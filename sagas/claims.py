@@ -9,6 +9,7 @@ from sagas.definition import SagaDefinition
 from sagas.draft import with_step
 from sagas.state import ACTIVE, MAX_RINGS, Decision, Entry, SagaState, Status, StepStatus, replace
 
+RUNG_WITHIN = timedelta(minutes=1)
 LOCK_POLL = timedelta(seconds=30)
 
 
@@ -17,13 +18,15 @@ def wake_at(state: SagaState, ring_after: timedelta, now: datetime) -> datetime 
 
     A message was sent for everything due, so a due step is given `ring_after` from now before it is
     rung for again, doubled with every ring in vain: counted from the time it fell due, a backlog
-    would be rung for without a pause. A claimed one is left alone until its lease ends.
+    would be rung for without a pause. No message is sent for what is due in more than `RUNG_WITHIN`;
+    the scan rings for it. A claimed one is left alone until its lease ends.
     """
     if state.status not in ACTIVE or state.paused_at is not None:
         return None
     patience = ring_after * 2 ** min(state.rings, MAX_RINGS)
     times = [step.lease_until for step in state.steps if step.lease_until is not None]
-    times += [max(step.due_at, now) + patience for step in state.steps if step.due_at is not None]
+    due = [step.due_at for step in state.steps if step.due_at is not None]
+    times += [max(at, now) + patience if at - now <= RUNG_WITHIN else at for at in due]
     return min([*times, *_wait_ends(state)], default=None)
 
 

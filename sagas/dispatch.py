@@ -15,6 +15,7 @@ from celery import Signature, chain, current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from sagas.claims import RUNG_WITHIN
 from sagas.definition import SagaDefinition, registry
 from sagas.state import FINISHED, SagaState
 
@@ -29,6 +30,7 @@ UNLOCK_TASK = "sagas.unlocked"
 def ring(state: SagaState, due: Sequence[int], now: datetime) -> None:
     """Send one chain for every due position, when the surrounding transaction (if any) commits.
 
+    What falls due in more than `RUNG_WITHIN` is left to the scan (`claims.wake_at`).
     The end of a saga is also told to its parent, and to who waits for its lock.
     """
     ended = state.status in FINISHED and (state.parent_id is not None or state.lock_key is not None)
@@ -45,6 +47,8 @@ def _send(state: SagaState, due: Sequence[int], now: datetime) -> None:
         for position in due:
             due_at = state.steps[position].due_at
             wait = max((due_at - now) if due_at is not None else timedelta(0), timedelta(0))
+            if wait > RUNG_WITHIN:
+                continue  # a worker would hold it in memory, and Redis deliver it again and again
             definition = registry.get(state.type, state.version)
             message = chain_from(definition, state, position)
             if wait:
