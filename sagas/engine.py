@@ -14,12 +14,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
@@ -139,7 +140,7 @@ WITH locked AS MATERIALIZED (
         lease_until = clock_timestamp() + make_interval(secs => %s)
     FROM locked l
     WHERE t.saga_id = l.id AND t.saga_id = %s AND t.position = %s AND t.due_at <= clock_timestamp()
-    RETURNING t.saga_id, t.name, t.status, t.attempts, t.undo_attempts
+    RETURNING t.saga_id, t.name, t.status, t.generation, t.attempts, t.undo_generation, t.undo_attempts
 ), saga AS (
     UPDATE sagas_saga s SET rev = s.rev + 1, started_at = coalesce(s.started_at, clock_timestamp()),
         status = CASE WHEN s.status = 'pending' THEN 'in_progress' ELSE s.status END
@@ -153,6 +154,7 @@ WITH locked AS MATERIALIZED (
     FROM locked l, step
 )
 SELECT clock_timestamp(), (SELECT rev FROM sagas_saga WHERE id = locked.id) AS seen,
+       concat_ws(':', step.generation, step.attempts, step.undo_generation, step.undo_attempts),
        {SAGA_JSON.format(saga="locked")}, {STEPS_JSON.format(saga="locked")}
 FROM locked, step"""  # noqa: S608
 
@@ -341,7 +343,8 @@ def apply(decision: Decision) -> bool:
     s = decision.state
     ends = s.lock_key is not None and s.status in FINISHED
     try:
-        rows = _apply(decision, UNLOCK if ends else RELOCK if decision.reopens else "")
+        with _savepoint():
+            rows = _apply(decision, UNLOCK if ends else RELOCK if decision.reopens else "")
     except IntegrityError as error:
         if LOCK_CONSTRAINT not in str(error):
             raise
@@ -349,6 +352,11 @@ def apply(decision: Decision) -> bool:
         raise LockHeld(f"its lock {s.lock_key!r} is held by saga {holder}; wait for that one") from None
     clock.hear(rows[0][0])
     return bool(rows[0][1])
+
+
+def _savepoint() -> AbstractContextManager[Any]:
+    """A constraint may refuse a statement, and a caller's transaction must outlive that."""
+    return transaction.atomic() if connection.in_atomic_block else nullcontext()
 
 
 def _apply(decision: Decision, locking: str) -> list[Any]:
@@ -385,7 +393,11 @@ def _settle(state: SagaState, decider: Decider) -> Decision | Nothing:
             logs.decided(decision)
             return decision
         state = load(state.id)
-    raise Contended(f"saga {state.id} changed {TRIES} times while it was being decided on; try again")
+    raise _contended(state)
+
+
+def _contended(state: SagaState) -> Contended:
+    return Contended(f"saga {state.id} changed {TRIES} times while it was being decided on; try again")
 
 
 def happened(state: SagaState, event: Event) -> SagaState:
@@ -412,12 +424,16 @@ def claim(saga_id: UUID, position: int, epoch: int, lease: timedelta) -> SagaSta
     rows = _query(CLAIM, (saga_id, epoch, lease.total_seconds(), saga_id, position))
     if not rows:
         return None
-    now, seen, saga, steps = rows[0]
+    now, seen, claim_marks, saga, steps = rows[0]
     clock.hear(now)
     before = read_state(saga, steps)
-    if seen != before.rev:
-        return load(saga_id)
-    return claimed(before, position, now, lease)
+    if seen == before.rev:
+        return claimed(before, position, now, lease)
+    # It has waited for the lock: read afresh, and make sure that this claim is still the one that holds.
+    state = load(saga_id)
+    step = state.steps[position]
+    marks = (step.generation, step.attempts, step.undo_generation, step.undo_attempts)
+    return state if step.in_flight and ":".join(map(str, marks)) == claim_marks else None
 
 
 def record(
@@ -631,22 +647,38 @@ def _root_holds(parent: SagaState, key: str) -> bool:
     return bool(_query(statement, (parent.id, key)))
 
 
+QUEUE = """
+WITH saga AS (UPDATE sagas_saga SET rev = rev + 1 WHERE id = %s AND rev = %s RETURNING id), queued AS (
+    INSERT INTO sagas_sagalock (key, saga_id, held, since)
+    SELECT %s, id, false, clock_timestamp() FROM saga ON CONFLICT DO NOTHING)
+SELECT 1 FROM saga"""
+GRANT = """
+UPDATE sagas_sagalock SET held = true
+WHERE saga_id = %s AND (held OR id = (SELECT min(id) FROM sagas_sagalock WHERE key = %s))
+RETURNING 1"""
+
+
 def take_lock(state: SagaState) -> SagaState:
-    """Queue for the saga's lock, unless it stands there already, and begin at once if it is granted."""
-    _query(
-        """INSERT INTO sagas_sagalock (key, saga_id, held, since) VALUES (%s, %s, false, clock_timestamp())
-           ON CONFLICT DO NOTHING RETURNING 1""",
-        (state.lock_key, state.id),
-    )
-    statement = """
-        UPDATE sagas_sagalock SET held = true WHERE saga_id = %(saga)s AND (held OR
-            id = (SELECT min(id) FROM sagas_sagalock WHERE key = %(key)s)
-        ) RETURNING 1"""
+    """Queue for the saga's lock, unless it stands there already, and begin at once if it is granted.
+
+    A place in the queue is taken at the saga's revision only: one that has ended meanwhile would
+    never leave it.
+    """
+    for _ in range(TRIES):
+        if not state.awaits_lock:
+            return state
+        if _query(QUEUE, (state.id, state.rev, state.lock_key)):
+            break
+        state = load(state.id)
+    else:
+        raise _contended(state)
     try:
-        rows = _query(statement, {"saga": state.id, "key": state.lock_key})
+        with _savepoint():
+            rows = _query(GRANT, (state.id, state.lock_key))
     except IntegrityError:  # another was granted it in this very moment
         rows = []
-    return happened(state, LockGranted()) if rows else state
+    state = load(state.id)
+    return happened(state, LockGranted()) if rows and state.awaits_lock else state
 
 
 def first_in_line(key: str) -> UUID | None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sagas.claims import claimable, claimed, resume_at, wake_at
 from sagas.errors import IdempotencyConflict, LockHeld, SagaError, SagaNotFound
-from sagas.state import ACTIVE, FINISHED, Decision, Entry, SagaState, Status
+from sagas.state import ACTIVE, FINISHED, Decision, Entry, SagaState, Status, replace
 
 RING_AFTER = timedelta(seconds=15)
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -175,8 +175,15 @@ class MemoryStore:
         return False
 
     def take_lock(self, saga_id: UUID) -> bool:
-        """Queue for the saga's lock, unless it stands there already; True if it is granted."""
-        key = self.load(saga_id).lock_key or ""
+        """Queue for the saga's lock, unless it stands there already; True if it is granted.
+
+        Only while it awaits the lock, and at a revision of its own: one that has ended would never leave.
+        """
+        row = self._row(saga_id)
+        if not row.state.awaits_lock:
+            return False
+        row.state = replace(row.state, rev=row.state.rev + 1)
+        key = row.state.lock_key or ""
         queue = self.queues.setdefault(key, [])
         if saga_id not in queue:
             queue.append(saga_id)
