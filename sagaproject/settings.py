@@ -109,6 +109,13 @@ def database(url: str) -> dict[str, object]:
     """
     config: dict[str, object] = dict(dj_database_url.parse(url, conn_max_age=None, conn_health_checks=True))
     options: dict[str, object] = {"server_side_binding": True, "prepare_threshold": 3, "connect_timeout": 5}
+    # A server that has gone without a word is noticed within a minute, not after the system's two hours.
+    options |= {
+        "keepalives_idle": 20,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 50_000,
+    }
     if WEB_PROCESS:
         config["CONN_MAX_AGE"] = 0
         options["pool"] = {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", 16), "timeout": 5}
