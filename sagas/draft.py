@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sagas.definition import Call, Child, Fallback, Results, SagaDefinition, SagaView, Step, Wait, plain
+from sagas.definition import (
+    PATIENT,
+    Call,
+    Child,
+    Fallback,
+    Results,
+    SagaDefinition,
+    SagaView,
+    Step,
+    Wait,
+    plain,
+)
 from sagas.state import (
     FINISHED,
     SAGA_EDGES,
@@ -174,10 +185,14 @@ class Draft:
                     return
 
     def rest(self) -> None:
-        """Waiting is a saga of which nothing is due nor in flight; its deadline stands still meanwhile."""
+        """Waiting is a saga of which nothing is due nor in flight; its deadline stands still meanwhile.
+
+        From the beginning of a pause on it is the pause that is added to the deadline, once it ends.
+        """
         moving = any(step.due_at is not None or step.in_flight for step in self.state.steps)
         if self.state.status is Status.WAITING and moving:
-            waited = self.now - (self.state.waiting_since or self.now)
+            end = self.state.paused_at or self.now
+            waited = max(end - (self.state.waiting_since or end), timedelta(0))
             deadline = self.state.deadline_at
             self.update(
                 status=Status.IN_PROGRESS,
@@ -437,6 +452,18 @@ class Draft:
             )
             self.update_step(step.position, **{n: getattr(clean, n) for n in StepState.__slots__})
         self.advance()
+
+    def count_total_anew(self, position: int) -> None:
+        """A retry policy's `total` is measured from its next claim on: nobody tried in the meantime.
+
+        Only of a step with such a policy, since the step's start as people see it moves with it.
+        """
+        declared = self.declared(position)
+        undo = declared.undo.retry if declared.undo is not None else PATIENT
+        if self.state.backward and undo.total is not None:
+            self.update_step(position, undo_started_at=None)
+        elif not self.state.backward and declared.retry.total is not None:
+            self.update_step(position, started_at=None)
 
     def draw_sequence(self, position: int) -> None:
         """The step's place in the order of doing, drawn under the saga's lock (rule 13)."""

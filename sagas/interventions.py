@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sagas.definition import SagaDefinition, plain
-from sagas.draft import Draft, past_pivot, started_a_child
+from sagas.draft import Draft, past_pivot, started_a_child, unstarted
 from sagas.errors import DefinitionError, NotAllowed
 from sagas.state import (
     FINISHED,
@@ -27,6 +27,9 @@ from sagas.state import (
     StepState,
     StepStatus,
 )
+
+UNDOING = frozenset({Status.COMPENSATING, Status.COMPENSATION_FAILED})
+UNSTARTED = "the saga was not started yet; use execute first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def _new_epoch(draft: Draft, **changes: Any) -> None:
 
 def execute(draft: Draft, wish: Wish) -> str:
     """Start a saga that was created to wait for it; one that runs or has ended just stays as it is."""
-    if draft.state.status is not Status.PENDING or draft.state.deadline_at is not None:
+    if not unstarted(draft.state):
         return "the saga was started before"
     _new_epoch(draft, deadline_at=draft.now + draft.definition.deadline)
     if draft.state.lock_key is not None:
@@ -110,7 +113,7 @@ def retry(draft: Draft, wish: Wish) -> str:
         case Status.COMPLETED:
             raise NotAllowed("the saga has completed; there is nothing to retry")
         case _:
-            raise NotAllowed("the saga was not started yet; use execute")
+            raise NotAllowed(UNSTARTED)
     return ""
 
 
@@ -131,6 +134,7 @@ def _undo_again(draft: Draft) -> None:
             undo_crashes=0,
             undo_error=None,
         )
+        draft.count_total_anew(step.position)
     draft.undo_next()
 
 
@@ -156,6 +160,8 @@ def _unpark(draft: Draft) -> None:
                 crashes=0,
                 error=None,
             )
+        if step.status is StepStatus.PENDING:
+            draft.count_total_anew(step.position)
     later = draft.now + draft.definition.deadline
     draft.update(deadline_at=max(draft.state.deadline_at or later, later))
     draft.read_all_mail()
@@ -178,7 +184,7 @@ def retry_from(draft: Draft, wish: Wish) -> str:
     first, state = _step(draft, wish), draft.state
     if state.status in (Status.FAILED, Status.COMPENSATED):
         raise NotAllowed("the whole saga is undone; use retry to run it again")
-    if state.status in (Status.COMPENSATING, Status.COMPENSATION_FAILED):
+    if state.status in UNDOING:
         raise NotAllowed("the saga is being undone; let that end, then use retry")
     if past_pivot(draft.definition, state):
         raise NotAllowed("the saga is past its point of no return; it can only go forward")
@@ -196,7 +202,11 @@ def retry_from(draft: Draft, wish: Wish) -> str:
 
 def compensate(draft: Draft, wish: Wish) -> str:
     """Undo a running, parked, waiting or completed saga."""
-    state = draft.state
+    state, why = draft.state, draft.audit[0].reason or "requested"
+    error = {"step": "", "code": "compensation_requested", "reason": why}
+    if state.status in UNDOING and state.retreat_to is not None:
+        _retreat_for_good(draft, error)
+        return ""
     if state.status in (Status.COMPENSATING, Status.COMPENSATED):
         return "the saga is being undone or is undone"
     if state.status is Status.FAILED:
@@ -207,9 +217,15 @@ def compensate(draft: Draft, wish: Wish) -> str:
         raise NotAllowed("the saga is past its point of no return; it can only go forward")
     if state.status is Status.COMPLETED and not draft.undo_set():
         raise NotAllowed("the saga has completed and none of its steps can be undone")
-    why = draft.audit[0].reason or "requested"
-    draft.turn({"step": "", "code": "compensation_requested", "reason": why})
+    draft.turn(error)
     return ""
+
+
+def _retreat_for_good(draft: Draft, error: dict[str, Any]) -> None:
+    """A saga on its way back to a step goes all the way; if its compensation is parked, once that goes on."""
+    _new_epoch(draft, retreat_to=None, error=error)
+    draft.note("retreat_cancelled")
+    draft.go_on()
 
 
 # --- Settling by hand -----------------------------------------------------------------------------------
@@ -217,6 +233,8 @@ def compensate(draft: Draft, wish: Wish) -> str:
 
 def _by_hand(draft: Draft, wish: Wish) -> StepState:
     step = _step(draft, wish)
+    if unstarted(draft.state):
+        raise NotAllowed(UNSTARTED)
     if draft.state.awaits_lock:
         raise NotAllowed(f"the saga waits for its lock {draft.state.lock_key!r}; its steps have not begun")
     if step.in_flight:
@@ -325,12 +343,15 @@ def resume(draft: Draft, wish: Wish) -> str:
         if draft.state.status in NEEDS_PERSON:
             return retry(draft, wish)
         return "the saga is neither paused nor parked"
+    since = draft.state.waiting_since if draft.state.status is Status.WAITING else None
+    end = draft.now if since is None else max(since, paused)  # from there on it counts as waiting
     deadline = draft.state.deadline_at
-    shifted = deadline + (draft.now - paused) if deadline is not None else None
+    shifted = deadline + (end - paused) if deadline is not None else None
     _new_epoch(draft, paused_at=None, deadline_at=shifted)
     for step in draft.state.steps:
         if step.due_at is not None:
             draft.update_step(step.position, due_at=draft.now)
+            draft.count_total_anew(step.position)
     return ""
 
 
@@ -338,6 +359,8 @@ def change_deadline(draft: Draft, wish: Wish) -> str:
     """Give the saga another deadline (an aware datetime in the future)."""
     if draft.state.status in FINISHED:
         raise NotAllowed(f"the saga is {draft.state.status}; its deadline has no meaning any more")
+    if unstarted(draft.state):
+        raise NotAllowed(UNSTARTED)
     if wish.deadline is None or wish.deadline.tzinfo is None:
         raise NotAllowed("give the new deadline as an aware datetime, such as 2030-01-01T12:00:00+00:00")
     if wish.deadline <= draft.now + timedelta(seconds=1):

@@ -16,7 +16,8 @@ class Retry:
 
     `attempts` counts the first one. The delay before retry n is `base * factor**n`, at most
     `cap`, spread by `jitter` (a share of the delay) so that sagas which failed together do not
-    return together. `total` bounds the time since the step first began. `on` names the failures
+    return together. `total` bounds the time since the step first
+    began, or since a person resumed the saga. `on` names the failures
     that are retried: "transient" (provably not processed) and "unknown".
     """
 

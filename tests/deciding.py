@@ -77,10 +77,15 @@ def told(definition: SagaDefinition, *outcomes: Outcome, state: SagaState | None
 
 
 def signalled(
-    definition: SagaDefinition, state: SagaState, name: str, data: object = None, number: int = 1
+    definition: SagaDefinition,
+    state: SagaState,
+    name: str,
+    data: object = None,
+    number: int = 1,
+    at: datetime = NOW,
 ) -> SagaState:
     """The saga after a signal has come; each `number` is another one."""
-    return happened(definition, state, Signalled(str(number), name, data))
+    return happened(definition, state, Signalled(str(number), name, data), at)
 
 
 def wish(

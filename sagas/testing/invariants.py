@@ -57,6 +57,7 @@ class Monitor:
     holders: dict[int, str] = field(default_factory=dict)
     parents: set[int] = field(default_factory=set)
     awaited: dict[int, str] = field(default_factory=dict)
+    cancelled: bool = False
     run: int = 0
 
     # --- while it runs
@@ -115,6 +116,9 @@ class Monitor:
         retreated = before.retreat_to is not None or turned
         if again or (retreated and after.status in (Status.IN_PROGRESS, Status.WAITING)):
             self.run += 1
+        self.cancelled = self.cancelled and not again
+        forward = after.status in (Status.IN_PROGRESS, Status.WAITING, Status.COMPLETED)
+        require(not (self.cancelled and forward), "rule 24: a cancelled saga goes forward again")
         if turned:
             self._turned(before)
         for old, new in zip(before.steps, after.steps, strict=True):

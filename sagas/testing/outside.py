@@ -113,6 +113,8 @@ def intervene(stage: Stage, verb: str, reason: str = "asked to", wish: Wish | No
     except (NotAllowed, LockHeld) as error:
         stage.note(f"the operator may not {verb}: {error}")
         return
+    if verb == "compensate":
+        stage.monitor.cancelled = True
     if isinstance(settled.decision, Decision):
         stage.ring(settled.decision.state, due(settled.decision.state))
 

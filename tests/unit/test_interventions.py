@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sagas import interventions
+from sagas.claims import claimed
+from sagas.definition import Call, Retry, SagaDefinition, SagaView, Wait, signal, step
 from sagas.errors import NotAllowed
 from sagas.interventions import VERBS, Wish
 from sagas.state import Decision, Effect, Nothing, SagaState, Status, StepStatus, Transient, Unknown
@@ -15,20 +17,61 @@ from tests.deciding import (
     ANN,
     FORBIDDEN,
     LATER,
+    LEASE,
     NO,
     NOW,
     OK,
     due_position,
     recorded,
+    signalled,
     started,
     taken,
     told,
     wish,
 )
-from tests.definitions import Chain, Group, Pivot, Waiting
+from tests.definitions import Chain, Group, Pivot, Waiting, shop
 
 CHAIN, GROUP, PIVOT, WAITING = Chain(), Group(), Pivot(), Waiting()
 
+
+class Hearing(SagaDefinition, register=False):
+    """Waits between two calls."""
+
+    type = "hearing"
+
+    @step
+    def first(self, saga: SagaView) -> Call:
+        return shop.post("first")
+
+    @step
+    def hear(self, saga: SagaView) -> Wait:
+        return signal("heard")
+
+    @step
+    def last(self, saga: SagaView) -> Call:
+        return shop.post("last")
+
+
+class Hasty(SagaDefinition, register=False):
+    """Bounds the time of a step and of its inverse."""
+
+    type = "hasty"
+
+    @step(retry=Retry(attempts=9, total=timedelta(minutes=1)))
+    def first(self, saga: SagaView) -> Call:
+        return shop.post("first")
+
+    @first.compensation(retry=Retry(attempts=9, total=timedelta(minutes=1)))
+    def undo_first(self, saga: SagaView) -> Call:
+        return shop.post("undo-first")
+
+    @step
+    def second(self, saga: SagaView) -> Call:
+        return shop.post("second")
+
+
+HEARING, HASTY = Hearing(), Hasty()
+BUSY = Transient("busy")
 STATES: dict[str, Callable[[], SagaState]] = {
     "not started": lambda: started(CHAIN, execute=False),
     "running": lambda: told(CHAIN, OK),
@@ -44,6 +87,9 @@ STATES: dict[str, Callable[[], SagaState]] = {
 
 REFUSALS: list[tuple[str, str, dict[str, Any], str]] = [
     ("not started", "retry", {}, "not started yet; use execute"),
+    ("not started", "skip", {"step": "first"}, "not started yet; use execute first"),
+    ("not started", "mark-done", {"step": "first"}, "not started yet; use execute first"),
+    ("not started", "change-deadline", {"deadline": LATER + LEASE}, "not started yet; use execute first"),
     ("completed", "retry", {}, "has completed; there is nothing to retry"),
     ("failed", "compensate", {}, "failed with nothing to undo; use retry"),
     ("undo parked", "compensate", {}, "its compensation is parked; use retry"),
@@ -116,6 +162,11 @@ def test_execute_starts_what_waited_to_be_started() -> None:
     assert after.epoch == before.epoch + 1
 
 
+def test_execute_starts_a_saga_that_was_given_a_deadline_before() -> None:
+    before = replace(STATES["not started"](), deadline_at=LATER)
+    assert wish(CHAIN, before, "execute").steps[0].due_at == LATER
+
+
 def test_retry_hurries_a_step_that_waits_for_its_next_attempt() -> None:
     before = told(CHAIN, OK, Transient("busy"))
     after = wish(CHAIN, before, "retry", NOW)
@@ -172,6 +223,32 @@ def test_retry_of_a_saga_in_which_a_sibling_failed_meanwhile_turns_it() -> None:
     assert wish(GROUP, state, "retry").status is Status.COMPENSATING
 
 
+def again(state: SagaState) -> SagaState:
+    """The first step of the hasty saga, or its inverse, claimed an hour later and not processed."""
+    return recorded(HASTY, claimed(state, 0, LATER, LEASE), 0, BUSY, LATER)
+
+
+def test_the_time_for_a_step_is_counted_from_where_a_person_resumed_it() -> None:
+    assert again(told(HASTY, BUSY)).status is Status.FAILED
+    resumed = wish(HASTY, told(HASTY, FORBIDDEN), "retry")
+    assert again(resumed).status is Status.IN_PROGRESS
+    paused = wish(HASTY, wish(HASTY, told(HASTY, BUSY), "pause", NOW), "resume")
+    assert again(paused).status is Status.IN_PROGRESS
+
+
+def test_the_time_for_a_compensation_is_counted_from_where_a_person_resumed_it() -> None:
+    assert again(told(HASTY, OK, NO, BUSY)).status is Status.COMPENSATION_FAILED
+    resumed = wish(HASTY, told(HASTY, OK, NO, FORBIDDEN), "retry")
+    assert again(resumed).status is Status.COMPENSATING
+    paused = wish(HASTY, wish(HASTY, told(HASTY, OK, NO, BUSY), "pause", NOW), "resume")
+    assert again(paused).status is Status.COMPENSATING
+
+
+def test_the_start_of_a_step_without_such_a_bound_stays() -> None:
+    parked = told(CHAIN, OK, FORBIDDEN)
+    assert wish(CHAIN, parked, "retry").steps[1].started_at == NOW
+
+
 # --- Going back ---------------------------------------------------------------------------------------
 
 
@@ -214,6 +291,21 @@ def test_rule_24_retry_from_undoes_that_step_and_those_behind_and_no_others() ->
     assert [step.generation for step in state.steps[:3]] == [0, 1, 1]
     assert [step.effect for step in state.steps[:2]] == [Effect.DONE, Effect.NONE]
     assert state.steps[1].due_at == LATER
+
+
+@pytest.mark.parametrize("asked", ["while it is undone", "while its compensation is parked"])
+def test_a_saga_that_is_cancelled_while_it_goes_back_to_a_step_goes_back_all_the_way(asked: str) -> None:
+    state = wish(CHAIN, told(CHAIN, OK, OK), "retry-from", step="second")
+    if asked == "while its compensation is parked":
+        parked = told(CHAIN, NO, state=state)
+        assert parked.status is Status.COMPENSATION_FAILED
+        state = wish(CHAIN, parked, "compensate")
+        assert state.status is Status.COMPENSATION_FAILED
+        state = wish(CHAIN, state, "retry")
+    else:
+        state = wish(CHAIN, state, "compensate")
+    assert (state.error or {})["code"] == "compensation_requested"
+    assert told(CHAIN, OK, OK, state=state).status is Status.COMPENSATED
 
 
 # --- By hand ------------------------------------------------------------------------------------------
@@ -270,6 +362,24 @@ def test_rule_20_a_pause_is_added_to_the_deadline() -> None:
     assert before.deadline_at is not None
     assert resumed.deadline_at - before.deadline_at == LATER - NOW
     assert resumed.steps[1].due_at == LATER
+
+
+@pytest.mark.parametrize("answered", ["during", "after"])
+@pytest.mark.parametrize("paused", ["before it waits", "while it waits"])
+def test_an_hour_that_a_saga_waits_and_is_paused_is_added_to_the_deadline_once(
+    paused: str, answered: str
+) -> None:
+    hour, end = timedelta(hours=1), LATER + timedelta(hours=1)
+    if paused == "while it waits":
+        state = wish(HEARING, told(HEARING, OK), "pause", NOW)
+    else:
+        state = recorded(HEARING, wish(HEARING, taken(started(HEARING)), "pause", NOW), 0, OK, LATER)
+    assert state.status is Status.WAITING
+    if answered == "during":
+        state = wish(HEARING, signalled(HEARING, state, "heard", at=LATER), "resume", end)
+    else:
+        state = signalled(HEARING, wish(HEARING, state, "resume", LATER), "heard", at=end)
+    assert (state.status, state.deadline_at) == (Status.IN_PROGRESS, NOW + HEARING.deadline + 2 * hour)
 
 
 def test_resume_lets_a_parked_saga_go_on() -> None:
