@@ -200,8 +200,11 @@ def own_reasons() -> set[str]:
     found: set[str] = set()
     for file in (ROOT / "sagas").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "code":
+            name = getattr(node.targets[0], "id", "") if isinstance(node, ast.Assign) else ""
+            if isinstance(node, ast.Assign) and name == "code":
                 found |= texts(node.value)
+            if isinstance(node, ast.Assign) and name == "error":
+                found |= set(codes(node))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 if node.func.attr == "failed" and len(node.args) == 5:
                     found |= texts(node.args[2])
@@ -216,8 +219,8 @@ def texts(node: ast.AST) -> set[str]:
     }
 
 
-def codes(call: ast.Call) -> Iterator[str]:
-    for one in ast.walk(call):
+def codes(node: ast.AST) -> Iterator[str]:
+    for one in ast.walk(node):
         if isinstance(one, ast.Dict):
             for key, value in zip(one.keys, one.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "code" and isinstance(value, ast.Constant):
