@@ -307,9 +307,12 @@ def test_rule_7_a_due_step_is_rung_for_again_with_more_and_more_patience() -> No
     assert wake_at(state, RING, later) == later + RING
 
 
-def test_rule_7_a_step_that_is_due_later_is_rung_for_then() -> None:
-    state = told(CHAIN, Transient("busy", timedelta(hours=1)))
-    assert wake_at(state, RING, NOW) == NOW + timedelta(hours=1) + RING
+@pytest.mark.parametrize(("due_in", "patience"), [(seconds(50), RING), (seconds(3600), seconds(0))])
+def test_rule_7_a_step_that_is_due_later_is_rung_for_then_unless_a_message_waits(
+    due_in: timedelta, patience: timedelta
+) -> None:
+    state = told(CHAIN, Transient("busy", due_in))
+    assert wake_at(state, RING, NOW) == NOW + due_in + patience
 
 
 def test_rule_7_a_claimed_step_is_looked_at_when_its_lease_ends() -> None:
