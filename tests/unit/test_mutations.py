@@ -1,7 +1,7 @@
 """The crash matrix finds engines, stores, participants and definitions that are broken on purpose."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from sagas import draft as drafts
 from sagas import interventions, transitions
 from sagas.claims import claimable
-from sagas.definition import Call, SagaDefinition, SagaView, step
+from sagas.definition import Call, SagaDefinition, SagaView, Wait, approval, step
 from sagas.draft import Draft
 from sagas.state import (
     ACTIVE,
@@ -45,7 +45,7 @@ from sagas.testing import (
 from sagas.testing.invariants import PASSED
 from sagas.testing.participants import Request
 from sagas.transitions import decide
-from tests.definitions import CHILDREN, Chain, Group, Pivot, Skipping, shop
+from tests.definitions import CHILDREN, Chain, Group, Pivot, Signed, Skipping, Waiting, shop
 
 Patch = pytest.MonkeyPatch
 
@@ -232,6 +232,28 @@ def run_again_with_old_keys(self: Draft, first: int = 0) -> None:
         self.update_step(old.position, generation=old.generation)
 
 
+class Asked(SagaDefinition, register=False):
+    """Asks, then calls."""
+
+    type = "asked"
+
+    @step
+    def ask(self, saga: SagaView) -> Wait:
+        return approval()
+
+    @step
+    def call(self, saga: SagaView) -> Call:
+        return shop.post("call")
+
+
+def forget_no_mail(self: Draft, steps: Iterable[StepState]) -> None:
+    """Lets an old signal serve a new generation."""
+
+
+def read_no_mail(self: Draft) -> None:
+    """Lets what came while a saga was parked lie."""
+
+
 def quiet_note(self: Draft, kind: str, position: int | None = None, /, **detail: Any) -> None:
     """Parks without an alert."""
     NOTE(self, "note" if kind in ("saga_parked", "compensation_failed") else kind, position, **detail)
@@ -269,6 +291,8 @@ STAGE_OPEN = Draft._stage_open
         ("_stage_open", join_from_the_past, Group, "silently"),
         ("run_again", run_again_with_old_keys, Chain, "rule 6"),
         ("note", quiet_note, Chain, "without an alert"),
+        ("forget_mail", forget_no_mail, Asked, "rule 17"),
+        ("read_all_mail", read_no_mail, Waiting, "rule 17"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -284,10 +308,16 @@ def test_a_record_without_its_attempt_guard_is_found(monkeypatch: Patch) -> None
     assert "stale record" in search(Chain).broken
 
 
-def test_a_way_back_past_the_pivot_is_found(monkeypatch: Patch) -> None:
+@pytest.mark.parametrize("definition", [Pivot, Signed])
+def test_a_way_back_past_the_pivot_is_found(definition: type[SagaDefinition], monkeypatch: Patch) -> None:
     for module in (drafts, interventions, transitions):
         monkeypatch.setattr(module, "past_pivot", lambda definition, state: False)
-    assert "pivot" in search(Pivot).broken
+    assert "pivot" in search(definition).broken
+
+
+def test_a_cancel_that_is_answered_and_not_done_is_found(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(interventions, "UNDOING", frozenset())
+    assert "rule 24" in search(Chain).broken
 
 
 # --- Broken participants and definitions --------------------------------------------------------------
