@@ -93,9 +93,9 @@ class Monitor:
             f"rule 6: a decision on revision {decision.guard} took hold at {before.rev}",
         )
         turned = any(entry.kind == "saga_turned" for entry in decision.audit)
+        far = turned or cause.by_person or before.retreat_to is not None
         require(
-            after.status is before.status
-            or _leads(before.status, after.status, far=turned or cause.by_person),
+            after.status is before.status or _leads(before.status, after.status, far=far),
             f"the saga went from {before.status} to {after.status}, which is no edge",
         )
         for entry in decision.audit:
@@ -157,10 +157,9 @@ class Monitor:
             self.holders.pop(new.position, None)
 
     def _mail_moved(self, before: SagaState, after: SagaState, old: StepState, new: StepState) -> None:
-        waited = self.awaited.get(old.position)
-        wait = new.wait or {}
-        waits = new.status is StepStatus.WAITING and wait.get("kind") in ("signal", "approval")
-        name = wait["name"] if waits else None
+        if (name := _awaits(old)) is not None:
+            self.awaited[old.position] = name
+        waited, name = self.awaited.get(old.position), _awaits(new)
         if new.generation > old.generation and waited is not None:
             unread = {mail["name"] for mail in before.mailbox}
             served = new.status is StepStatus.COMPLETED or new.finished_at is not None
@@ -170,7 +169,6 @@ class Monitor:
                 f"rule 17: an old {waited} serves a new generation of {new.name}",
             )
         if name is not None:
-            self.awaited[new.position] = name
             runs = after.status in (Status.PENDING, Status.IN_PROGRESS, Status.WAITING)
             lies = name in {mail["name"] for mail in after.mailbox}
             require(not (runs and lies), f"rule 17: {new.name} waits for {name}, which lies in the mailbox")
@@ -286,6 +284,13 @@ class Monitor:
 
     def _stage(self, step: StepState) -> int:
         return self.definition.steps[step.position].stage
+
+
+def _awaits(step: StepState) -> str | None:
+    """The signal that a step waits for now."""
+    wait = step.wait or {}
+    waits = step.status is StepStatus.WAITING and wait.get("kind") in ("signal", "approval")
+    return wait["name"] if waits else None
 
 
 def _leads(before: Status, after: Status, *, far: bool) -> bool:

@@ -315,6 +315,10 @@ def test_a_way_back_past_the_pivot_is_found(definition: type[SagaDefinition], mo
     assert "pivot" in search(definition).broken
 
 
+def test_a_saga_that_goes_back_to_a_wait_breaks_no_rule() -> None:
+    assert crash_matrix(Asked, depth=2).histories > 100
+
+
 def test_a_cancel_that_is_answered_and_not_done_is_found(monkeypatch: Patch) -> None:
     monkeypatch.setattr(interventions, "UNDOING", frozenset())
     assert "rule 24" in search(Chain).broken
