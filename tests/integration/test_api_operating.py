@@ -134,10 +134,11 @@ def test_the_command_line_does_the_same(operator: APIClient) -> None:
     out = StringIO()
     options = {"status": "parked", "reason": "recall", "stdout": out}
     call_command("sagas", "compensate", dry_run=True, **options)
-    assert f"{saga.id}  would be compensating" in out.getvalue()
+    assert f"{saga.id}  sales_saga parked: would be compensating" in out.getvalue()
     for _ in range(2):
         call_command("sagas", "compensate", request_id="r1", **options)
-    assert out.getvalue().count(f"{saga.id}  is compensating") == 2
+    told = [line for line in out.getvalue().splitlines() if line.startswith(str(saga.id))]
+    assert [line.rpartition(": ")[2] for line in told] == ["would be compensating", *["is compensating"] * 2]
     assert SagaEvent.objects.filter(saga=saga.id, kind="compensate").count() == 1
     with pytest.raises(CommandError, match="1 of the sagas refused retry"):
         call_command("sagas", "retry", str(stories.completed().id), reason="x", stdout=out)
