@@ -11,6 +11,8 @@ from stack.waiting import wait_until
 PATIENCE = 15.0
 Document = dict[str, Any]
 
+POOL = 32
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -46,7 +48,12 @@ class Client:
 
     def saga(self, saga_id: str) -> Document:
         """One saga as it stands."""
-        return self._send("GET", f"/api/v1/sagas/{saga_id}").saga
+        # A connection that was terminated in the API's pool answers 503 once each, and asks to try again.
+        for _ in range(POOL):
+            answer = self._send("GET", f"/api/v1/sagas/{saga_id}")
+            if answer.status != 503:
+                break
+        return answer.saga
 
     def intervene(
         self, saga_id: str, verb: str, *, key: str = "", wait: int = 0, reason: str = "", **more: object
