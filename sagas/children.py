@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sagas.definition import SagaDefinition
-from sagas.draft import past_pivot, undo_set
+from sagas.facts import past_pivot, undo_set
 from sagas.state import Accepted, Done, Impossible, Refused, SagaState, Status
 
 UNDONE = frozenset({Status.FAILED, Status.COMPENSATED})

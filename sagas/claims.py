@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sagas.definition import SagaDefinition
-from sagas.draft import with_step
-from sagas.state import ACTIVE, MAX_RINGS, Decision, Entry, SagaState, Status, StepStatus, replace
+from sagas.state import ACTIVE, MAX_RINGS, Decision, Entry, SagaState, Status, StepStatus, replace, with_step
 
 RUNG_WITHIN = timedelta(minutes=1)
 LOCK_POLL = timedelta(seconds=30)

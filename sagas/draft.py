@@ -6,20 +6,18 @@ import traceback
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from sagas.definition import (
     PATIENT,
     Call,
     Child,
     Fallback,
-    Results,
     SagaDefinition,
-    SagaView,
     Step,
     Wait,
     plain,
 )
+from sagas.facts import awaited, past_pivot, started_a_child, undo_set, view
 from sagas.state import (
     FINISHED,
     SAGA_EDGES,
@@ -32,78 +30,14 @@ from sagas.state import (
     StepState,
     StepStatus,
     replace,
+    with_step,
 )
-
-
-def idempotency_key(saga_id: UUID, step: StepState, *, backward: bool) -> str:
-    """saga : step : direction : generation (rule 11)."""
-    if backward:
-        return f"{saga_id}:{step.name}:compensation:{step.undo_generation}"
-    return f"{saga_id}:{step.name}:action:{step.generation}"
-
-
-def view(definition: SagaDefinition, state: SagaState) -> SagaView:
-    """What step functions may know at this point."""
-    results = {
-        declared.function: step.result for declared, step in zip(definition.steps, state.steps, strict=True)
-    }
-    return SagaView(state.id, state.correlation_id, definition.Input, state.data, Results(results))
-
-
-def past_pivot(definition: SagaDefinition, state: SagaState) -> bool:
-    """True once the pivot is done, claimed, or perhaps done: there is no way back (rule 15).
-
-    Done counts by whatever means: a call, a wait that ended, or a person's hand.
-    """
-    return any(
-        declared.pivot
-        and (
-            step.status in (StepStatus.COMPLETED, StepStatus.IN_PROGRESS)
-            or step.effect in (Effect.DONE, Effect.UNKNOWN)
-        )
-        for declared, step in zip(definition.steps, state.steps, strict=True)
-    )
-
-
-def undo_set(definition: SagaDefinition, state: SagaState) -> list[StepState]:
-    """Rule 10, in the order of doing: what completed and what may have had an effect."""
-    chosen = [
-        step
-        for step in state.steps[state.retreat_to or 0 :]
-        if step.effect in (Effect.DONE, Effect.UNKNOWN) and _undoable(definition, step)
-    ]
-    return sorted(chosen, key=lambda step: (step.sequence or 0, step.position))
-
-
-def _undoable(definition: SagaDefinition, step: StepState) -> bool:
-    """A step with a compensation, or one that started a child, which is undone as a saga is."""
-    return definition.steps[step.position].undo is not None or started_a_child(step)
-
-
-def started_a_child(step: StepState) -> bool:
-    """True of a step that asks for a child saga, in its present generation."""
-    return "child" in (step.request or {})
-
-
-def unstarted(state: SagaState) -> bool:
-    """True of a saga that was created and not told to run: no step of it was ever due."""
-    return state.status is Status.PENDING and state.untouched
-
-
-def awaited(step: StepState) -> str | None:
-    """The signal that a step waits for or, in its present generation, has waited for."""
-    wait = step.wait or {}
-    return wait["name"] if wait.get("kind") in ("signal", "approval") else None
 
 
 def _over(step: StepState) -> dict[str, Any] | None:
     """What is remembered of a step's wait: late signals of its name belong to it (rule 17)."""
     name = awaited(step)
     return None if name is None else {"kind": (step.wait or {})["kind"], "name": name}
-
-
-def with_step(steps: tuple[StepState, ...], step: StepState) -> tuple[StepState, ...]:
-    return (*steps[: step.position], step, *steps[step.position + 1 :])
 
 
 class Draft:

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sagas.definition import SagaDefinition, plain
-from sagas.draft import Draft, past_pivot, started_a_child, unstarted
+from sagas.draft import Draft
 from sagas.errors import DefinitionError, NotAllowed
+from sagas.facts import past_pivot, started_a_child, unstarted
 from sagas.state import (
     FINISHED,
     NEEDS_PERSON,

@@ -10,8 +10,8 @@ from uuid import UUID
 import structlog
 
 from sagas import children, dispatch, engine, metrics, remote
-from sagas.draft import idempotency_key
 from sagas.engine import Progress, due_positions
+from sagas.facts import idempotency_key
 from sagas.state import (
     Done,
     LeaseExpired,

@@ -111,6 +111,11 @@ def replace(value: S, /, **changes: Any) -> S:
     return copy
 
 
+def with_step(steps: tuple[StepState, ...], step: StepState) -> tuple[StepState, ...]:
+    """The steps with this one in its place."""
+    return (*steps[: step.position], step, *steps[step.position + 1 :])
+
+
 @dataclass(frozen=True, slots=True)
 class StepState:
     """One step as stored.

@@ -14,7 +14,8 @@ from uuid import UUID
 
 from sagas import waits
 from sagas.definition import PATIENT, Cached, Fallback, SagaDefinition
-from sagas.draft import Draft, past_pivot
+from sagas.draft import Draft
+from sagas.facts import past_pivot
 from sagas.state import (
     MAX_CRASHES,
     Accepted,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sagas.draft import Draft, unstarted
+from sagas.draft import Draft
+from sagas.facts import unstarted
 from sagas.state import (
     FINISHED,
     MAX_MAIL,

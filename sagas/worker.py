@@ -12,9 +12,9 @@ from sagas.callbacks import callback_url
 from sagas.claims import lease
 from sagas.conf import conf
 from sagas.definition import Cached, SagaDefinition, registry
-from sagas.draft import idempotency_key
 from sagas.engine import Progress
 from sagas.errors import InvalidInput, LockHeld, SagaError
+from sagas.facts import idempotency_key
 from sagas.results import cached_result, keep_result
 from sagas.state import (
     Accepted,

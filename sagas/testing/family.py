@@ -6,8 +6,8 @@ from collections.abc import Generator
 from datetime import datetime
 
 from sagas import children, interventions
-from sagas.draft import idempotency_key
 from sagas.errors import InvalidInput, LockHeld, SagaError
+from sagas.facts import idempotency_key
 from sagas.interventions import Wish
 from sagas.state import Accepted, Decision, Done, Entry, Impossible, Outcome, Refused, SagaState, Transient
 from sagas.testing.invariants import Cause

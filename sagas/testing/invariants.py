@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sagas.children import UNDONE
 from sagas.definition import SagaDefinition
-from sagas.draft import idempotency_key
+from sagas.facts import idempotency_key
 from sagas.state import (
     ACTIVE,
     FINISHED,

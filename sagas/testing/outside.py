@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sagas import children, interventions
-from sagas.draft import idempotency_key
 from sagas.errors import LockHeld, NotAllowed
+from sagas.facts import idempotency_key
 from sagas.interventions import Wish
 from sagas.state import (
     FINISHED,

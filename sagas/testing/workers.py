@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 
 from sagas.definition import Cached
-from sagas.draft import idempotency_key
 from sagas.errors import DefinitionError
+from sagas.facts import idempotency_key
 from sagas.state import (
     Accepted,
     CachedResult,

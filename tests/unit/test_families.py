@@ -9,8 +9,8 @@ import pytest
 
 from sagas import children
 from sagas.definition import Call, Child, Fallback, SagaDefinition, SagaView, step
-from sagas.draft import idempotency_key
 from sagas.errors import DefinitionError, NotAllowed
+from sagas.facts import idempotency_key
 from sagas.interventions import Wish, intervene
 from sagas.state import (
     Accepted,

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from sagas import interventions
-from sagas.draft import past_pivot
 from sagas.errors import NotAllowed
+from sagas.facts import past_pivot
 from sagas.interventions import Wish
 from sagas.state import Deferred, Effect, Outcome, SagaState, Status, StepStatus, Unknown
 from tests.deciding import ANN, FORBIDDEN, LATER, NO, OK, recorded, signalled, taken, told, wish

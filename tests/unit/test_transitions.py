@@ -9,7 +9,8 @@ import pytest
 
 from sagas.claims import claimable, claimed, wake_at
 from sagas.definition import Call, Retry, SagaDefinition, SagaView, step
-from sagas.draft import Draft, idempotency_key
+from sagas.draft import Draft
+from sagas.facts import idempotency_key
 from sagas.state import (
     ACTIVE,
     FINISHED,
