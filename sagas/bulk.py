@@ -21,7 +21,7 @@ from sagas.definition import plain
 from sagas.errors import IdempotencyConflict, SagaError
 from sagas.interventions import VERBS, Wish
 from sagas.models import BulkRequest, Saga
-from sagas.state import SagaState, Status
+from sagas.state import SagaState
 
 Ring = Callable[[SagaState, Sequence[int]], None]
 Pause = Callable[[float], None]
@@ -37,7 +37,7 @@ class Became(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One saga of a bulk: the status it has or would have (empty if refused), and why not."""
+    """One saga of a bulk: the status it has or would have (empty if refused or left), and what or why."""
 
     id: UUID
     became: Became
@@ -77,14 +77,12 @@ def foretell(ids: Iterable[UUID], verb: str, wish: Wish) -> Iterator[Item]:
     """What the verb would make of each saga as it stands; nothing is written."""
     for saga_id in ids:
         try:
-            said = engine.foresee(saga_id, verb, wish=wish)
+            foreseen = engine.foresee(saga_id, verb, wish=wish)
         except SagaError as error:
             yield Item(saga_id, Became.REFUSED, detail=str(error))
             continue
-        if said in set(Status):
-            yield Item(saga_id, Became.CHANGED, said)
-        else:
-            yield Item(saga_id, Became.UNCHANGED, detail=said)
+        became = Became.CHANGED if foreseen.status else Became.UNCHANGED
+        yield Item(saga_id, became, foreseen.status, foreseen.detail)
 
 
 def settled(order: Order, selection: Selection, request_id: str) -> list[UUID]:

@@ -24,12 +24,13 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
-from sagas import interventions, logs, metrics, sql
+from sagas import foresight, interventions, logs, metrics, sql
 from sagas.claims import claim_next, claimed, resume_at, wake_at
 from sagas.clock import clock as clock  # who drives the engine asks it for the time
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, plain, registry
 from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
+from sagas.foresight import Foreseen
 from sagas.interventions import Wish
 from sagas.rows import (
     RECORDSET,
@@ -522,8 +523,8 @@ def intervene(
     return Progress(state, due_positions(state))
 
 
-def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> str:  # noqa: B008  frozen
-    """What a verb would make of a saga, without doing it: the status it would have at once.
+def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> Foreseen:  # noqa: B008  frozen
+    """What a verb would make of a saga, without doing it.
 
     Raises:
         SagaNotFound: there is none.
@@ -533,9 +534,10 @@ def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> str:  # noqa: B
     interventions.mind_the_parent(state, verb)
     definition, who = registry.get(state.type, state.version), Entry(verb)
     decision = interventions.intervene(definition, state, verb, wish, who, clock.now())
-    return (
-        f"left {state.status}: {decision.reason}" if isinstance(decision, Nothing) else decision.state.status
-    )
+    if isinstance(decision, Nothing):
+        return Foreseen("", f"left {state.status}: {decision.reason}")
+    after = decision.state
+    return Foreseen(after.status, foresight.in_words(definition, state, after))
 
 
 def execute(saga_id: UUID, *, actor: str, reason: str = "", request_id: str | None = None) -> Progress:

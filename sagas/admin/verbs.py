@@ -14,9 +14,8 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-from sagas import engine, interventions
+from sagas import engine, foresight, interventions
 from sagas.definition import SagaDefinition, registry
-from sagas.draft import Draft
 from sagas.errors import NotAllowed, SagaError
 from sagas.interventions import Wish
 from sagas.models import SagaEvent
@@ -27,12 +26,10 @@ from sagas.state import (
     SagaState,
     Signalled,
     Status,
-    StepState,
     StepStatus,
 )
 from sagas.transitions import decide
 
-SETTLED = (StepStatus.COMPLETED, StepStatus.SKIPPED)
 PROMINENT = ("approve", "reject", "retry", "compensate")
 DANGEROUS = ("compensate", "reject", "resolve", "skip", "retry-from")
 # Where the verb's own words name its arguments, which operators do not see.
@@ -239,53 +236,5 @@ def _outlook(
     if isinstance(decision, Nothing):
         raise NotAllowed(decision.reason)
     after = decision.state
-    lines = () if "deadline" in offer.arguments else tuple(_lines(definition, state, after, now))
+    lines = () if "deadline" in offer.arguments else tuple(foresight.lines(definition, state, after))
     return Outlook(wish.step or wish.outcome, after.status, lines)
-
-
-def _lines(
-    definition: SagaDefinition, before: SagaState, after: SagaState, now: datetime
-) -> Iterator[tuple[str, str]]:
-    if after.paused_at is not None:
-        yield "pauses", "nothing more is begun; a call on its way is still recorded"
-        return
-    in_flight = ", ".join(step.name for step in after.steps if step.in_flight)
-    if after.status is Status.COMPENSATING:
-        undos = [_undo_name(definition, step) for step in reversed(Draft(definition, after, now).undo_set())]
-        if in_flight:
-            yield "first waits for, and undoes if it had an effect", in_flight
-        if undos:
-            yield "undoes, in this order", ", ".join(undos)
-    elif after.status in (Status.PENDING, Status.IN_PROGRESS, Status.WAITING):
-        yield from _forward(after, in_flight)
-    renewed = _renewed(before, after)
-    if renewed:
-        yield "with a new idempotency key", ", ".join(renewed)
-
-
-def _forward(after: SagaState, in_flight: str) -> Iterator[tuple[str, str]]:
-    kept = [step.name for step in after.steps if step.status is StepStatus.COMPLETED]
-    left = [step.name for step in after.steps if step.status is StepStatus.SKIPPED]
-    runs = [step.name for step in after.steps if step.status not in SETTLED and not step.in_flight]
-    if kept:
-        yield "keeps", ", ".join(kept)
-    if left:
-        yield "leaves out", ", ".join(left)
-    if in_flight:
-        yield "waits for", in_flight
-    if runs:
-        yield "runs", ", ".join(runs)
-
-
-def _undo_name(definition: SagaDefinition, step: StepState) -> str:
-    undo = definition.steps[step.position].undo
-    return undo.name if undo is not None else step.name
-
-
-def _renewed(before: SagaState, after: SagaState) -> list[str]:
-    pairs = zip(before.steps, after.steps, strict=True)
-    return [
-        new.name
-        for old, new in pairs
-        if new.generation > old.generation or new.undo_generation > old.undo_generation
-    ]

@@ -87,7 +87,10 @@ class BulkBody(RequestBody):
 
 
 class BulkItemAnswer(Answer):
-    """One saga: `status` is what it has now, or would have; empty if it refused, or would stay as it is."""
+    """One saga: `status` is what it has now, or would have; empty if it refused, or would stay as it is.
+
+    `detail` says why it refuses or stays, and of a dry run what would be undone or run, in that order.
+    """
 
     id: UUID
     became: bulk.Became

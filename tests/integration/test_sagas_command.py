@@ -54,8 +54,8 @@ def test_a_dry_run_names_what_would_become_of_each_and_does_nothing() -> None:
     one, two = packed(2)
     said = sagas("compensate", "--status", "completed", "--reason", "recall", "--dry-run")
     assert said.splitlines() == [
-        f"{one.id}  test_boxed completed: would be compensating",
-        f"{two.id}  test_boxed completed: would be compensating",
+        f"{one.id}  test_boxed completed: would be compensating: undoes, in this order unpack",
+        f"{two.id}  test_boxed completed: would be compensating: undoes, in this order unpack",
         "2 changed",
     ]
     assert engine.load(one.id) == one

@@ -240,8 +240,11 @@ def said(item: bulk.Item, *, dry_run: bool) -> str:
     """What became of one saga, or would, in words."""
     if item.became is bulk.Became.REFUSED:
         return f"refused: {item.detail}"
-    status = item.status or item.detail
-    return f"would be {status}" if dry_run else f"is {status}"
+    if not dry_run:
+        return f"is {item.status}"
+    if not item.status:
+        return f"would be {item.detail}"
+    return f"would be {item.status}{f': {item.detail}' if item.detail else ''}"
 
 
 # SQL because these are aggregates over whole tables, read by people now and then.
