@@ -23,10 +23,10 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--burst", type=int, default=300, help="sagas started at once, per round")
-    parser.add_argument("--lone", type=int, default=60, help="sagas one at a time, per round")
-    parser.add_argument("--open-loop", type=int, default=60, help="sagas at 20 a second, per round")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--burst", type=int, default=120, help="sagas started at once, per round")
+    parser.add_argument("--lone", type=int, default=25, help="sagas one at a time, per round")
+    parser.add_argument("--open-loop", type=int, default=25, help="sagas at 20 a second, per round")
     parser.add_argument(
         "--patience", type=float, default=5.0, help="seconds to wait for an idle machine before each load"
     )

@@ -66,9 +66,10 @@ Found = Mapping[tuple[str, str], list[Round]]
 
 
 def busy_seconds() -> float:
-    """CPU seconds that the machine has spent on anything since it began."""
+    """CPU seconds that the machine has spent on anything since it began, or its host has kept from it."""
     times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system + times.irq + times.softirq)
+    kept = getattr(times, "steal", 0.0)  # Linux only: other guests of a virtual machine's host
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + kept)
 
 
 def wait_for_quiet(patience: float) -> None:

@@ -153,7 +153,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     if noisy > QUIET:
         lines += [
             "",
-            f"Other processes used up to {noisy:.0%} of the CPUs meanwhile: measure again when idle.",
+            f"Others, or guests of the same host, used {noisy:.0%} of the CPUs: measure again when idle.",
         ]
     return "\n".join(lines)
 
