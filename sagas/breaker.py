@@ -19,7 +19,7 @@ import redis
 import structlog
 
 from sagas.conf import conf
-from sagas.state import Accepted, Deferred, Done, Impossible, Outcome, Refused
+from sagas.state import Accepted, Deferred, Done, Impossible, Outcome, Refused, Transient
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,9 @@ if probes then
 end
 local closed_at = tonumber(redis.call('HGET', KEYS[1], 'closed_at') or '0')
 local per_second = tonumber(ARGV[3])
-if closed_at > 0 and now - closed_at < tonumber(ARGV[1]) then
+if closed_at > 0 and now - closed_at >= tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[1], 'closed_at')
+elseif closed_at > 0 then
     local trickle = tonumber(ARGV[7]) * (1 + now - closed_at)
     if per_second == 0 or trickle < per_second then per_second = trickle end
 end
@@ -92,6 +94,13 @@ return ''
 def new_ticket() -> str:
     """What names one call: each attempt counts, though attempts share their idempotency key."""
     return secrets.token_hex(8)
+
+
+def _answered(outcome: Outcome) -> bool:
+    """An error of the server (RFC 9110, 15.6) is none, and neither is 503 with a time to come back."""
+    if isinstance(outcome, Transient):
+        return outcome.answered
+    return isinstance(outcome, Done | Refused | Impossible | Accepted)
 
 
 @dataclass(slots=True)
@@ -162,7 +171,7 @@ class Breaker:
 
     def note(self, ticket: str, outcome: Outcome) -> None:
         """How an admitted call went: an answer of any kind is health, no answer is a failure."""
-        ok = isinstance(outcome, Done | Refused | Impossible | Accepted)
+        ok = _answered(outcome)
         limits = conf().participants.get(self.participant, {})
         now, rules = time.monotonic(), conf().breaker
         if ok and now < self.healthy_until and not limits.get("max_concurrent"):
@@ -261,17 +270,19 @@ def inspect() -> dict[str, dict[str, Any]]:
             shown[name] = {"state": "unknown", "reason": "Redis is unreachable; workers decide locally"}
             continue
         seconds, micro = shared_state().client.time()
-        left = float(state.get(b"open_until", b"0")) - (seconds + micro / 1e6)
+        now = seconds + micro / 1e6
+        left = float(state.get(b"open_until", b"0")) - now
+        since = now - conf().breaker.window.total_seconds()
         shown[name] = {
             "state": state.get(b"state", b"closed").decode(),
-            "failures": shared_state().client.zcard(circuit.keys["bad"]),
+            "failures": shared_state().client.zcount(circuit.keys["bad"], since, "+inf"),
             "open_for_seconds": round(max(left, 0.0), 1),
         }
     return shown
 
 
 def reset(participant: str) -> None:
-    """Close a circuit by hand; calls flow at once."""
+    """Close a circuit by hand; calls flow at once, within the limits."""
     circuit = of(participant)
-    shared_state().client.delete(*circuit.keys.values())
+    shared_state().client.delete(circuit.keys["state"], circuit.keys["bad"])
     circuit.local = Local()

@@ -152,7 +152,9 @@ def classify(status: int, headers: Mapping[str, str], content: bytes, now: datet
         reason = readable(envelope.get("reason")) or "the effect is unknown, a person must look"
         return Impossible(f"http_{status}", _told(status, reason))
     wait = retry_after(headers.get("Retry-After"), _date(headers.get("Date")) or now)
-    if status in NEVER_PROCESSED or (status == 503 and wait is not None):
+    if status in NEVER_PROCESSED:
+        return Transient(f"HTTP {status}", wait, answered=True)
+    if status == 503 and wait is not None:
         return Transient(f"HTTP {status}", wait)
     return Unknown(_told(status, _said(envelope, content)))
 

@@ -272,10 +272,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Transient:
-    """Provably not processed; may be repeated at once or after `retry_after`."""
+    """Provably not processed; may be repeated at once or after `retry_after`.
+
+    `answered`: by a participant that is up, and busy with this key or with others.
+    """
 
     reason: str
     retry_after: timedelta | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

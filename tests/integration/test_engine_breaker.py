@@ -11,7 +11,8 @@ from sagas import conf as configuration
 from sagas.breaker import Breaker
 from sagas.conf import BreakerRules, Conf, conf
 from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, step
-from sagas.state import Accepted, Done, Unknown
+from sagas.remote import classify
+from sagas.state import Accepted, Done, Outcome, Unknown
 from stack.waiting import wait_until
 from tests.engine import deliver, hasten, kinds, registered
 from tests.scripted import LOST_REQUEST, Scripted
@@ -67,6 +68,30 @@ def test_it_opens_after_failures_for_every_worker_and_one_probe_closes_it() -> N
 
 
 @pytest.mark.usefixtures("rules")
+def test_a_circuit_that_closed_long_ago_costs_no_round_trip_again() -> None:
+    fail(Breaker("frail"), 3)
+    assert wait_until(lambda: Breaker("frail").admit("probe", CALL, force=False) is None, 5)
+    Breaker("frail").note("probe", Done({}))
+
+    def asks_no_more() -> bool:
+        circuit = Breaker("frail")
+        circuit.admit("k", CALL, force=False)
+        return circuit.healthy_until > 0
+
+    assert not asks_no_more(), "calls come in a trickle at first"
+    assert wait_until(asks_no_more, 5)
+
+
+@pytest.mark.usefixtures("rules")
+def test_failures_that_left_the_window_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    Breaker("frail").note("k", Unknown("no answer"))
+    assert breaker.inspect()["frail"]["failures"] == 1
+    soon = replace(conf(), breaker=replace(RULES, window=timedelta(0)), participants={"frail": {}})
+    monkeypatch.setattr(breaker, "conf", lambda: soon)
+    assert breaker.inspect()["frail"]["failures"] == 0
+
+
+@pytest.mark.usefixtures("rules")
 def test_a_failed_probe_opens_it_again_and_an_operator_closes_it() -> None:
     circuit = Breaker("frail")
     fail(circuit, 3)
@@ -75,6 +100,14 @@ def test_a_failed_probe_opens_it_again_and_an_operator_closes_it() -> None:
     assert circuit.admit("k", CALL, force=False) is not None
     breaker.reset("frail")
     assert Breaker("frail").admit("k", CALL, force=False) is None
+
+
+@pytest.mark.usefixtures("rules")
+def test_a_circuit_closed_by_hand_forgets_no_call_that_is_under_way() -> None:
+    for ticket in ("a", "b"):
+        assert Breaker("small").admit(ticket, CALL, force=False) is None
+    breaker.reset("small")
+    assert Breaker("small").admit("c", CALL, force=False) is not None
 
 
 @pytest.mark.usefixtures("rules")
@@ -120,11 +153,24 @@ def test_a_probe_that_a_limit_holds_back_takes_no_others_turn() -> None:
 
 
 @pytest.mark.usefixtures("rules")
-def test_work_that_was_accepted_is_an_answer() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [Accepted("callback"), classify(425, {}, b""), classify(429, {"Retry-After": "9"}, b"")],
+    ids=str,
+)
+def test_a_participant_that_is_busy_answers(answer: Outcome) -> None:
     circuit = Breaker("frail")
     for number in range(3):
-        circuit.note(f"k{number}", Accepted("callback"))
+        circuit.note(f"k{number}", answer)
     assert circuit.admit("k", CALL, force=False) is None
+
+
+@pytest.mark.usefixtures("rules")
+def test_a_participant_that_is_out_of_service_fails() -> None:
+    circuit = Breaker("frail")
+    for number in range(3):
+        circuit.note(f"k{number}", classify(503, {"Retry-After": "9"}, b""))
+    assert circuit.admit("k", CALL, force=False) is not None
 
 
 @pytest.mark.django_db(transaction=True)

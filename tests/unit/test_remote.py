@@ -35,9 +35,9 @@ TABLE: list[tuple[int, dict[str, str], bytes, Outcome | type[Outcome]]] = [
     (403, {}, b"", Impossible),
     (404, {}, b"", Impossible),
     (405, {}, b"", Impossible),
-    (425, {}, b"", Transient("HTTP 425")),
-    (429, {"Retry-After": "7"}, b"", Transient("HTTP 429", timedelta(seconds=7))),
-    (429, {}, b"", Transient("HTTP 429")),
+    (425, {}, b"", Transient("HTTP 425", answered=True)),
+    (429, {"Retry-After": "7"}, b"", Transient("HTTP 429", timedelta(seconds=7), answered=True)),
+    (429, {}, b"", Transient("HTTP 429", answered=True)),
     (503, {"Retry-After": "2"}, b"", Transient("HTTP 503", timedelta(seconds=2))),
     # Everything else is unknown: it may have been processed.
     (503, {}, b"", Unknown),
