@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -18,10 +19,17 @@ from sagas.errors import DefinitionError
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: decimals, dates and ids become strings, models become objects."""
+    """`value` as JSON types: decimals, dates and ids become strings, models become objects.
+
+    Raises:
+        TypeError: it has no form in JSON.
+        ValueError: it is a number that JSON has not (RFC 8259, 6).
+    """
     match value:
         case Enum():
             return plain(value.value)
+        case float() if not math.isfinite(value):
+            raise ValueError(f"JSON has no number {value}")
         case None | bool() | int() | float() | str():
             return value
         case Decimal() | UUID():
@@ -29,7 +37,7 @@ def plain(value: Any) -> Any:
         case datetime() | date():
             return value.isoformat()
         case BaseModel():
-            return value.model_dump(mode="json")
+            return plain(value.model_dump(mode="json"))
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():

@@ -106,14 +106,15 @@ class SagaDefinition:
                 return item
         raise DefinitionError(f"{self.type} has no step {name!r}; it has {[s.name for s in self.steps]}")
 
-    def parse(self, data: Any) -> BaseModel:
-        """`data` validated by `Input`.
+    def parse(self, data: Any) -> tuple[BaseModel, Any]:
+        """`data` validated by `Input`, and the same as JSON types.
 
         Raises:
             InvalidInput: with one entry per wrong field.
         """
         try:
-            return self.Input.model_validate(data)
+            parsed = self.Input.model_validate(data)
+            return parsed, plain(parsed)
         except ValidationError as error:
             raise InvalidInput(
                 [
@@ -121,6 +122,8 @@ class SagaDefinition:
                     for item in error.errors(include_url=False, include_context=False)
                 ]
             ) from None
+        except ValueError as error:  # pydantic takes "Infinity" for a float
+            raise InvalidInput([{"field": "data", "message": str(error)}]) from None
 
 
 def assemble(cls: type[SagaDefinition]) -> tuple[Step, ...]:

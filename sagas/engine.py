@@ -28,7 +28,7 @@ from sagas import foresight, interventions, logs, metrics, sql
 from sagas.claims import claim_next, claimed, resume_at, wake_at
 from sagas.clock import clock as clock  # who drives the engine asks it for the time
 from sagas.conf import conf
-from sagas.definition import SagaDefinition, plain, registry
+from sagas.definition import SagaDefinition, registry
 from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
 from sagas.foresight import Foreseen
 from sagas.interventions import Wish
@@ -270,8 +270,7 @@ def start(
         LockHeld: another saga holds its lock, and the definition refuses to wait for it.
     """
     definition = registry.latest(saga_type) if version is None else registry.get(saga_type, version)
-    parsed = definition.parse(data)
-    clean = plain(parsed)
+    parsed, clean = definition.parse(data)
     saga_id = uuid7()
     key = definition.lock_key(parsed)
     if key is not None and parent is not None and _root_holds(parent, key):

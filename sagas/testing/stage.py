@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from sagas.claims import claim_next
-from sagas.definition import SagaDefinition, Step, plain, registry
+from sagas.definition import SagaDefinition, Step, registry
 from sagas.errors import LockHeld
 from sagas.state import (
     ACTIVE,
@@ -159,7 +159,7 @@ class Scene:
             InvalidInput: `data` does not fit it.
             LockHeld: another saga holds its lock, and the definition refuses to wait for it.
         """
-        parsed = definition.parse(data)
+        parsed, clean = definition.parse(data)
         lock = own = definition.lock_key(parsed)
         if lock is not None and parent is not None and self.store.root_holds(parent.saga_id, lock):
             own = None  # re-entrant within one root saga (rule 18)
@@ -171,7 +171,7 @@ class Scene:
         made = begin(
             definition,
             stage.saga_id,
-            plain(parsed),
+            clean,
             "simulated",
             self.now,
             entry=Entry("saga_started"),

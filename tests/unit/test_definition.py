@@ -395,3 +395,27 @@ def test_reading_finds_whom_a_step_calls() -> None:
 
 def test_reading_finds_nothing_in_sound_definitions() -> None:
     assert not [item for shape in (Chain, Group) for item in findings(shape())]
+
+
+def test_a_number_that_json_has_not_is_wrong_input() -> None:
+    class Weighed(SagaDefinition, register=False):
+        """A weight."""
+
+        type = "weighed"
+
+        class Input(SagaInput):
+            kilograms: float
+
+        @step
+        def weigh(self, saga: SagaView) -> float:
+            return float(saga.input.kilograms)
+
+    assert Weighed().parse({"kilograms": "1.5"})[1] == {"kilograms": 1.5}
+    with pytest.raises(InvalidInput, match="JSON has no number inf"):
+        Weighed().parse({"kilograms": "Infinity"})
+
+
+@pytest.mark.parametrize("value", [float("inf"), [float("nan")], {"x": -float("inf")}])
+def test_a_number_that_json_has_not_has_no_plain_form(value: Any) -> None:
+    with pytest.raises(ValueError, match="JSON has no number"):
+        plain(value)

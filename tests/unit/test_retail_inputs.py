@@ -22,7 +22,7 @@ IDS = [(name, field) for name, given in INPUTS.items() for field in given if fie
 def parse(saga_type: str, **changes: Any) -> BaseModel:
     """The usual input of that type with changes, as it comes in by JSON."""
     given = json.loads(json.dumps(INPUTS[saga_type] | changes))
-    return registry.latest(saga_type).parse(given)
+    return registry.latest(saga_type).parse(given)[0]
 
 
 def wrong(saga_type: str, **changes: Any) -> set[str]:
@@ -44,10 +44,8 @@ def test_examples_are_valid_and_survive_storage(saga_type: str) -> None:
     definition = registry.latest(saga_type)
     examples = definition.Input.model_json_schema()["examples"]
     for given in [*examples, INPUTS[saga_type]]:
-        parsed = definition.parse(given)
-        stored = parsed.model_dump(mode="json")
-        assert definition.parse(stored) == parsed
-        assert definition.parse(stored).model_dump(mode="json") == stored
+        parsed, stored = definition.parse(given)
+        assert definition.parse(stored) == (parsed, stored)
 
 
 @pytest.mark.parametrize("saga_type", INPUTS)
