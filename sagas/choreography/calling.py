@@ -10,12 +10,11 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.utils import timezone
-
 from sagas import breaker, metrics, remote
 from sagas.calls import Call
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, key_of
+from sagas.clock import clock
 from sagas.state import Done, Impossible, Outcome, Refused, Transient, Unknown
 
 
@@ -87,7 +86,7 @@ class ParticipantCaller:
         if held is not None:
             raise Held(held.reason, held.wait)
         began = time.monotonic()
-        outcome = remote.perform(request, envelope, timezone.now())
+        outcome = remote.perform(request, envelope, clock.now())
         metrics.called(call.participant, time.monotonic() - began)
         circuit.note(ticket, outcome)
         return outcome

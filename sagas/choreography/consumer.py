@@ -15,7 +15,6 @@ from datetime import timedelta
 import orjson
 import structlog
 from django.db import InterfaceError, OperationalError
-from django.utils import timezone
 
 from sagas.choreography import deadletters, metrics, projections, sealing, store
 from sagas.choreography.bus import Bus, Entry
@@ -24,6 +23,7 @@ from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, parse
 from sagas.choreography.keys import WrongKey
 from sagas.choreography.topics import Caller, Facts, Group
+from sagas.clock import clock
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +137,7 @@ class Consumer:
     def _recorded(self, event: Event, done: store.Recorded, facts: Facts) -> None:
         if not done.fresh:
             return
-        metrics.consumed(self.group, event, (timezone.now() - event.time).total_seconds())
+        metrics.consumed(self.group, event, (clock.now() - event.time).total_seconds())
         metrics.told(self.group, done.facts)
         if done.facts:
             self.bus.ring()
@@ -211,7 +211,7 @@ class Consumer:
 
     def _folded(self, events: Sequence[Event]) -> None:
         fresh = projections.apply(self.group, events)
-        now = timezone.now()
+        now = clock.now()
         for event in events:
             if event.id in fresh:
                 metrics.consumed(self.group, event, (now - event.time).total_seconds())
