@@ -38,6 +38,18 @@ STEP_DURATION = Histogram(
 CALL_DURATION = Histogram(
     "external_service_call_duration_seconds", "One call to a participant", ["service"], buckets=BUCKETS
 )
+# Codes of refusals are the participants' own words. Each is a time series for good, so those told apart
+# are bounded, against one that makes up a new code for every answer.
+MOST_REASONS = 100
+LONGEST_REASON = 64
+OTHER = "other"
+OWN_REASONS = frozenset(
+    {
+        *("retries_exhausted", "outcome_unknown", "circuit_open", "timeout", "wait_timeout"),
+        *("compensation_requested", "retry_from", "rejected"),
+    }
+)
+_reasons = set(OWN_REASONS)
 STEP_KINDS = {
     "step_completed": "completed",
     "step_refused": "refused",
@@ -71,10 +83,10 @@ def decided(before: SagaState, decision: Decision) -> None:
         if kind is not None:
             STEPS.labels(after.type, entry.step, kind).inc()
         if entry.kind == "saga_turned":
-            FAILED.labels(after.type, entry.detail["code"], entry.detail["step"]).inc()
+            FAILED.labels(after.type, reason(entry.detail["code"]), entry.detail["step"]).inc()
             FAILURES.labels(after.type).inc()
         elif entry.kind in ("saga_parked", "compensation_failed"):
-            PARKED.labels(after.type, entry.detail["code"]).inc()
+            PARKED.labels(after.type, reason(entry.detail["code"])).inc()
     for position in decision.changed:
         step = after.steps[position]
         if step.started_at and step.finished_at and before.steps[position].finished_at is None:
@@ -82,6 +94,15 @@ def decided(before: SagaState, decision: Decision) -> None:
             STEP_DURATION.labels(after.type, step.name).observe(seconds)
     if after.status is not before.status:
         _ended(after)
+
+
+def reason(code: str) -> str:
+    """A refusal's code as a label: itself, or `other` if it is long or one too many of this process."""
+    if code not in _reasons:
+        if len(code) > LONGEST_REASON or len(_reasons) >= MOST_REASONS:
+            return OTHER
+        _reasons.add(code)
+    return code
 
 
 def _ended(after: SagaState) -> None:

@@ -242,6 +242,16 @@ def test_every_reason_of_the_engine_is_a_fault_or_a_wish_of_a_person() -> None:
     assert own_reasons() - {"rejected"} == not_refused
 
 
+def test_the_reasons_told_apart_are_bounded_and_keep_the_engines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_reasons", set(metrics.OWN_REASONS))
+    made_up = [f"order_{number}_is_late" for number in range(2 * metrics.MOST_REASONS)]
+    labels = {metrics.reason(code) for code in made_up}
+    assert len(labels) <= metrics.MOST_REASONS
+    assert metrics.reason(made_up[0]) == made_up[0]
+    assert metrics.reason(made_up[-1]) == metrics.reason("x" * 1000) == metrics.OTHER
+    assert {metrics.reason(code) for code in own_reasons()} == own_reasons()
+
+
 # --- Where to scrape, and where to send ---------------------------------------------------------------
 
 
