@@ -1,8 +1,6 @@
 """The choreography as processes of its own, what tests may do to it, and what must hold afterwards."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -17,13 +15,13 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from stack import processes
-from stack.config import PORTS, ROOT, Config
+from stack.config import PORTS, Config
 from stack.guard import guarded
 from stack.health import worker_inspector
 from stack.ports import free_port
 from stack.servers import Postgres, Redis
 from stack.waiting import wait_until
-from tests.acceptance.running import Running
+from tests.acceptance.running import Running, program, stop_all
 
 CREDENTIAL, TOKEN = "of-the-eventful-world", "an-operator-of-events"
 PATIENCE = 60.0
@@ -126,11 +124,7 @@ class Eventful:
 
     def stop(self) -> None:
         """Stop what still runs."""
-        running = (*self.everything, self.second_relay, self.worker)
-        for process in running:
-            process.ask_to_end()
-        for process in running:
-            process.stop()
+        stop_all((*self.everything, self.second_relay, self.worker))
         self.redis.stop()
         self.postgres.stop()
 
@@ -178,16 +172,7 @@ class Eventful:
 
     def run(self, *arguments: str) -> str:
         """A Python program of the project; what it prints."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env={**self.config.environment, "DJANGO_SETTINGS_MODULE": "sagaproject.settings"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return program(self.config.environment, *arguments)
 
     def events(self, *arguments: str) -> str:
         """`manage.py events`."""

@@ -4,7 +4,8 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,6 +97,29 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it and all its children: SIGSTOP makes them stand still."""
         os.killpg(self.pid, number)
+
+
+def stop_all(running: Iterable[Running]) -> None:
+    """Ask them all to end at once, and see to it."""
+    processes = list(running)
+    for process in processes:
+        process.ask_to_end()
+    for process in processes:
+        process.stop()
+
+
+def program(environment: Mapping[str, str], *arguments: str) -> str:
+    """What a Python program of the project prints; its failure is the caller's, with all it said."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**environment, "DJANGO_SETTINGS_MODULE": "sagaproject.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def die_with_parent() -> None:

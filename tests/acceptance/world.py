@@ -8,8 +8,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,14 +24,14 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from stack import processes
-from stack.config import PORTS, ROOT, Config
+from stack.config import PORTS, Config
 from stack.guard import guarded
 from stack.health import worker_inspector
 from stack.ports import free_port
 from stack.servers import Postgres, Redis
 from stack.waiting import wait_until
 from tests.acceptance.client import Client, Document
-from tests.acceptance.running import Running
+from tests.acceptance.running import Running, program, stop_all
 from tests.invariants import RESTING, assert_invariants
 
 SELLING = ("personnel", "inventory", "transactions")  # whom a sale calls
@@ -136,15 +134,7 @@ class World:
 
     def start(self) -> None:
         """Make the databases, start the processes; return when all is healthy."""
-        made = subprocess.run(
-            [sys.executable, "-m", "stack.prepare"],
-            cwd=ROOT,
-            env=dict(self.environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert made.returncode == 0, made.stdout + made.stderr
+        program(self.environment, "-m", "stack.prepare")
         self.crashes.mkdir()
         (self.config.run / "beat").mkdir(parents=True)
         for process in self.everything:
@@ -155,10 +145,7 @@ class World:
     def stop(self) -> None:
         """Stop what still runs."""
         self.operator.http.clear()
-        for process in self.everything:
-            process.ask_to_end()
-        for process in self.everything:
-            process.stop()
+        stop_all(self.everything)
 
     def mend(self) -> None:
         """Bring back what a test has taken away; forget what it asked for."""
@@ -247,16 +234,8 @@ class World:
 
     def figures(self) -> Counter[str]:
         """What customers, shelves and files hold; fails if stock or money of a participant do not add up."""
-        told = subprocess.run(
-            [sys.executable, "-m", "tests.acceptance.books"],
-            cwd=ROOT,
-            env={**self.environment, "DJANGO_SETTINGS_MODULE": "sagaproject.settings"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert told.returncode == 0, told.stderr
-        return Counter(json.loads(told.stdout))
+        told = program(self.environment, "-m", "tests.acceptance.books")
+        return Counter(json.loads(told))
 
     def rows(self, alias: str, query: str | sql.Composed, *params: object) -> list[dict[str, Any]]:
         """What a query answers."""

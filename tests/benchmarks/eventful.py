@@ -1,8 +1,6 @@
 """Where the choreography is measured: servers and processes of its own."""
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,12 +10,12 @@ from typing import Any
 import psycopg
 
 from stack import processes
-from stack.config import PORTS, ROOT, Config
+from stack.config import PORTS, Config
 from stack.guard import guarded
 from stack.health import worker_inspector
 from stack.ports import free_port
 from stack.servers import Postgres, Redis
-from tests.acceptance.running import Running
+from tests.acceptance.running import Running, program, stop_all
 
 Found = dict[str, Any]
 
@@ -46,17 +44,7 @@ class Bench:
 
     def run(self, *arguments: str) -> str:
         """A Python program of the project; what it prints."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env={**self.config.environment, "DJANGO_SETTINGS_MODULE": "sagaproject.settings"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
-        return done.stdout
+        return program(self.config.environment, *arguments)
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection to the database of events."""
@@ -64,10 +52,7 @@ class Bench:
 
     def stop(self) -> None:
         """Stop it all."""
-        for process in self.everything:
-            process.ask_to_end()
-        for process in self.everything:
-            process.stop()
+        stop_all(self.everything)
         self.redis.stop()
         self.postgres.stop()
 

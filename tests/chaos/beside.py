@@ -10,7 +10,7 @@ from stack.health import worker_inspector
 from stack.ports import free_port
 from stack.processes import Process
 from tests.acceptance.client import Client
-from tests.acceptance.running import Running
+from tests.acceptance.running import Running, stop_all
 from tests.acceptance.world import World
 
 PORTS = ("PORT_API", "PORT_WORKER_METRICS")
@@ -61,12 +61,4 @@ def started(*those: Running) -> Iterator[None]:
             process.wait_healthy()
         yield
     finally:
-        ended(*those)
-
-
-def ended(*those: Running) -> None:
-    """Stop them, all at once."""
-    for process in those:
-        process.ask_to_end()
-    for process in those:
-        process.stop()
+        stop_all(those)

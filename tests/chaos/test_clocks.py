@@ -7,7 +7,7 @@ import redis
 
 from stack.processes import QUEUE_OF_UPKEEP, QUEUES_OF_WORK
 from tests.acceptance.arming import REFUSED, armed, execute
-from tests.acceptance.running import Running
+from tests.acceptance.running import Running, stop_all
 from tests.acceptance.world import Fault, World, parsed
 from tests.chaos import beside
 
@@ -40,7 +40,7 @@ def test_wrong_clocks_disturb_nothing(world: World) -> None:
     behind = beside.worker(world, "behind", QUEUES_OF_WORK, **clock(-FAR))
     upkeep = beside.worker(world, "upkeep", QUEUE_OF_UPKEEP, **clock(OFF))
     beat = beside.beat(world, "beat-behind", **clock(-OFF))
-    beside.ended(world.worker, world.maintenance, world.beat)
+    stop_all((world.worker, world.maintenance, world.beat))
     with beside.started(ahead, behind, upkeep, beat):
         began = world.rows("default", "SELECT clock_timestamp() AS now")[0]["now"]
         expected: dict[str, str] = {}
