@@ -106,6 +106,11 @@ class SagaDefinition:
                 return item
         raise DefinitionError(f"{self.type} has no step {name!r}; it has {[s.name for s in self.steps]}")
 
+    def declared(self, position: int, name: str) -> Step | None:
+        """The step of that name at that place; None where steps have changed and `version` has not."""
+        found = self.steps[position] if position < len(self.steps) else None
+        return found if found is not None and found.name == name else None
+
     def parse(self, data: Any) -> tuple[BaseModel, Any]:
         """`data` validated by `Input`, and the same as JSON types.
 

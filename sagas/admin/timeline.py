@@ -75,12 +75,11 @@ def declared(saga: Saga) -> SagaDefinition | None:
 def rows(saga: Saga, steps: Sequence[SagaStep], now: datetime) -> list[Row]:
     """One row a step, in order."""
     definition, span = declared(saga), spanned(saga, steps, now)
-    made = []
-    for step in steps:
-        known = definition is not None and step.position < len(definition.steps)
-        declaration = definition.steps[step.position] if definition is not None and known else None
-        made.append(_action(saga, step, declaration, span))
-    return made
+    return [_action(saga, step, _declaration(definition, step), span) for step in steps]
+
+
+def _declaration(definition: SagaDefinition | None, step: SagaStep) -> Step | None:
+    return None if definition is None else definition.declared(step.position, step.name)
 
 
 def spanned(saga: Saga, steps: Sequence[SagaStep], now: datetime) -> Span:
@@ -118,8 +117,7 @@ def current(saga: Saga, steps: Sequence[SagaStep]) -> str:
 def _at(saga: Saga, step: SagaStep) -> str:
     if saga.status not in UNDOING:
         return f"{step.name}, attempt {step.attempts}" if step.attempts > 1 else step.name
-    definition = declared(saga)
-    name = undo_name(step, definition.steps[step.position] if definition is not None else None)
+    name = undo_name(step, _declaration(declared(saga), step))
     return f"{name}, attempt {step.undo_attempts}" if step.undo_attempts > 1 else name
 
 

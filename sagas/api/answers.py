@@ -187,7 +187,7 @@ def installed(saga: SagaRow) -> SagaDefinition | None:
 
 def declared(definition: SagaDefinition | None, row: StepRow) -> Step | None:
     """The declaration of a step; None if it is not known here."""
-    return None if definition is None else definition.steps[row.position]
+    return None if definition is None else definition.declared(row.position, row.name)
 
 
 def step_answer(row: StepRow, step: Step | None) -> StepAnswer:
