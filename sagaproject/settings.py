@@ -22,6 +22,8 @@ SECRET_KEY = env.str("DJANGO_SECRET_KEY", "development-only-key-not-for-producti
 if not SECRET_KEY:
     raise ImproperlyConfigured("Set DJANGO_SECRET_KEY: DJANGO_DEBUG is off and there is no default then.")
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", ["*"] if DEBUG else [])
+# Demo users have well-known passwords: in production they are made only where that is asked for.
+SEED_DEMO_USERS = DEBUG or env.bool("SEED_DEMO_USERS", False)
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
 
 PARTICIPANT_NAMES: tuple[str, ...] = tuple(

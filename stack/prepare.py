@@ -1,5 +1,6 @@
-"""Creates the databases, migrates every alias and loads the demo data: `python -m stack.prepare`.
+"""Creates the databases, migrates every alias and makes the groups: `python -m stack.prepare`.
 
+With DJANGO_DEBUG or SEED_DEMO_USERS=1 it loads demo data and makes users for it, too.
 Each line it prints is one thing done. Harmless to repeat.
 """
 
@@ -13,13 +14,18 @@ import django
 import psycopg
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management import call_command, get_commands
-from django.db.utils import OperationalError
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.db import Error as DatabaseError
+from environs import EnvError
 from psycopg import sql
 
-SEEDS = ("seed", "seed_users")
 BACKOFFICE = "--backoffice"
 ADMIN = "admin"
+NO_DEMO = (
+    "no users and no demo data, for DJANGO_DEBUG is off; make the first user with "
+    "`manage.py createsuperuser`, or set SEED_DEMO_USERS=1 to try this out"
+)
 
 
 def main(*arguments: str) -> int:
@@ -30,35 +36,41 @@ def main(*arguments: str) -> int:
     stage = backoffice if BACKOFFICE in arguments else project
     kind = "participant_settings" if stage is backoffice else "settings"
     os.environ["DJANGO_SETTINGS_MODULE"] = f"sagaproject.{kind}"
-    django.setup()
+    try:
+        django.setup()
+    except (ImproperlyConfigured, EnvError, ValueError) as error:
+        return failed(error, before="The configuration cannot be: ")
     try:
         stage()
     except psycopg.errors.InsufficientPrivilege as error:
-        say(f"{' '.join(str(error).split())}. Let its user create databases (ALTER ROLE ... CREATEDB).")
-        return 1
-    except (psycopg.Error, OperationalError) as error:
-        say(f"The database refused: {' '.join(str(error).split())}")
-        return 1
+        return failed(error, ". Let its user create databases (ALTER ROLE ... CREATEDB).")
+    except (psycopg.Error, DatabaseError) as error:
+        return failed(error, before="The database refused: ")
+    except CommandError as error:
+        return failed(error)
     if stage is backoffice:
         return 0
     return subprocess.run([sys.executable, "-u", "-m", "stack.prepare", BACKOFFICE], check=False).returncode
 
 
 def project() -> None:
-    """The databases of the orchestrator and of the participants, with what a demo needs."""
+    """The databases of the orchestrator and of the participants; where a demo is asked for, what it needs."""
     for alias in settings.DATABASES:
         # Of a participant its own app alone: running the others' migrations there changes nothing, slowly.
         migrate(alias, alias, *([alias] if alias in settings.PARTICIPANT_NAMES else []))
-    for command in SEEDS:
-        if command in get_commands():
-            call_command(command)
+    if settings.SEED_DEMO_USERS:
+        call_command("seed")
+        call_command("seed_users")
+    else:
+        call_command("seed_users", groups_only=True)
+        say(NO_DEMO)
 
 
 def backoffice() -> None:
     """The database of the participants' admin; where a demo is asked for, with its user."""
     migrate("default", "backoffice")
     users = get_user_model().objects
-    if os.environ.get("SEED_DEMO_USERS") == "1" and not users.filter(username=ADMIN).exists():
+    if settings.SEED_DEMO_USERS and not users.filter(username=ADMIN).exists():
         users.create_superuser(ADMIN, password=ADMIN)
 
 
@@ -67,6 +79,12 @@ def migrate(alias: str, name: str, *apps: str) -> None:
     created = create(settings.DATABASES[alias])
     call_command("migrate", *apps, database=alias, verbosity=0, interactive=False)
     say(f"{name}: {'created and ' if created else ''}migrated")
+
+
+def failed(error: Exception, after: str = "", *, before: str = "") -> int:
+    """Says in one line why it goes no further."""
+    say(f"{before}{' '.join(str(error).split())}{after}")
+    return 1
 
 
 def say(text: str) -> None:

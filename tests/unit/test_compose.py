@@ -1,21 +1,17 @@
 """The compose file runs every participant apart, and tells the orchestrator where."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from sagaproject.settings import PARTICIPANT_NAMES
-
-FILE = Path(__file__).parents[2] / "docker-compose.yml"
+from tests import composing
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """The services by name."""
-    found: dict[str, Any] = YAML(typ="safe").load(FILE)["services"]
-    return found
+    return composing.services()
 
 
 @pytest.mark.parametrize("participant", PARTICIPANT_NAMES)
