@@ -161,19 +161,21 @@ def _deferred(draft: Draft, event: Recorded, outcome: Deferred) -> None:
     It is forgiven, not given back: the next claim must not guard its record by the same number.
     """
     position, step = event.position, draft.state.steps[event.position]
-    declared = draft.declared(position)
+    declared, too_long = draft.declared(position), _lasted_too_long(draft, event.position)
     draft.update_step(position, forgiven=step.forgiven + 1)
     if draft.state.status is Status.COMPENSATING:
         again = StepStatus.FAILED if step.effect is Effect.UNKNOWN else StepStatus.SKIPPED
         draft.update_step(position, status=again, lease_until=None, finished_at=draft.now)
         if step.effect is Effect.UNKNOWN:
             draft.draw_sequence(position)
-    elif outcome.circuit_open and _cached(draft, event):
+    elif (outcome.circuit_open or too_long) and _cached(draft, event):
         pass
     elif outcome.circuit_open and declared.fallback is Fallback.SKIP:
         draft.skip(position, outcome.reason)
     elif outcome.circuit_open and declared.fallback is Fallback.COMPENSATE:
         draft.failed(position, step.effect, "circuit_open", outcome.reason, "transient")
+    elif too_long and declared.fallback is not Fallback.RETRY_LATER:
+        draft.failed(position, step.effect, "retries_exhausted", outcome.reason, "transient")
     else:
         draft.update_step(
             position,
@@ -183,6 +185,12 @@ def _deferred(draft: Draft, event: Recorded, outcome: Deferred) -> None:
             error={"step": step.name, "code": "deferred", "reason": outcome.reason},
         )
         draft.note("step_deferred", position, reason=outcome.reason)
+
+
+def _lasted_too_long(draft: Draft, position: int) -> bool:
+    """Whether the step's policy bounds the time of all its attempts, and that is over."""
+    total, began = draft.declared(position).retry.total, draft.state.steps[position].started_at
+    return total is not None and began is not None and draft.now - began >= total
 
 
 def _cached(draft: Draft, event: Recorded) -> bool:
@@ -210,12 +218,10 @@ def _again_or_failed(
     step, declared = draft.state.steps[position], draft.declared(position)
     retry, spent = declared.retry, step.attempts - step.forgiven
     kind = "transient" if isinstance(event.outcome, Transient) else "unknown"
-    began = step.started_at or draft.now
-    too_long = retry.total is not None and draft.now - began >= retry.total
     if (
         draft.state.status is Status.COMPENSATING
         or spent >= retry.attempts
-        or too_long
+        or _lasted_too_long(draft, position)
         or kind not in retry.on
     ):
         draft.update_step(position, effect=effect)

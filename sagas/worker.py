@@ -45,7 +45,11 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
     while True:
         outcome = act(definition, state, position)
         cached = _known_before(definition, state, position, outcome)
-        go_on = definition.execution == "inline" and time.monotonic() < slice_end
+        go_on = (
+            definition.execution == "inline"
+            and time.monotonic() < slice_end
+            and definition.type not in engine.paused_types()
+        )
         try:
             progress = engine.record(definition, state, position, outcome, cached=cached, go_on=go_on)
         except UNSTORABLE as error:

@@ -380,3 +380,21 @@ def test_a_paused_type_is_not_claimed_until_it_is_resumed() -> None:
     engine.resume_type("test_part", actor="ann", reason="released")
     engine._paused = (0.0, frozenset())
     assert run(recovery.resume(saga.id)).status is Status.COMPLETED
+
+
+def test_a_worker_that_goes_on_inline_minds_a_pause_of_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    act = worker.act
+
+    def pausing(*what: Any) -> Any:
+        engine.pause_type("test_wide_inline", actor="ann", reason="release")
+        engine._paused = (0.0, frozenset())  # as if a second had passed
+        return act(*what)
+
+    monkeypatch.setattr(worker, "act", pausing)
+    saga = begin("test_wide_inline")
+    assert [step.status for step in saga.steps].count(StepStatus.COMPLETED) == 1
+    assert not any(step.in_flight for step in saga.steps)
+    monkeypatch.setattr(worker, "act", act)
+    engine.resume_type("test_wide_inline", actor="ann", reason="released")
+    engine._paused = (0.0, frozenset())
+    assert run(recovery.resume(saga.id)).status is Status.COMPLETED

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from sagas.claims import claimable, claimed, wake_at
-from sagas.definition import Call, Retry, SagaDefinition, SagaView, step
+from sagas.definition import Call, Fallback, Retry, SagaDefinition, SagaView, step
 from sagas.draft import Draft
 from sagas.facts import idempotency_key
 from sagas.state import (
@@ -17,6 +17,7 @@ from sagas.state import (
     NEEDS_PERSON,
     SAGA_EDGES,
     Decision,
+    Deferred,
     Done,
     Effect,
     Entry,
@@ -215,13 +216,13 @@ def test_rule_11_attempts_share_key_and_request() -> None:
     assert idempotency_key(again.id, again.steps[0], backward=True) == f"{UUID(int=7)}:first:compensation:0"
 
 
-def one_step(**options: Any) -> SagaDefinition:
+def one_step(fallback: Fallback = Fallback.COMPENSATE, **options: Any) -> SagaDefinition:
     """A saga of one step with a retry policy of its own."""
 
     class One(SagaDefinition, register=False):
         type = "one"
 
-        @step(retry=Retry(**options))
+        @step(retry=Retry(**options), fallback=fallback)
         def only(self, saga: SagaView) -> Call:
             return shop.post("only")
 
@@ -238,6 +239,15 @@ def test_retries_can_be_bounded_by_a_total_time() -> None:
     patient = one_step(attempts=100, jitter=0.0, total=seconds(5))
     assert told(patient, BUSY, BUSY).status is Status.IN_PROGRESS
     assert told(patient, BUSY, BUSY, BUSY).status is Status.FAILED
+
+
+def test_a_total_time_bounds_a_step_that_is_only_held_back() -> None:
+    held = Deferred("at its limit", seconds(4))
+    assert told(one_step(total=seconds(5)), held, held).status is Status.IN_PROGRESS
+    ended = told(one_step(total=seconds(5)), held, held, held)
+    assert (ended.status, (ended.error or {})["code"]) == (Status.FAILED, "retries_exhausted")
+    later = told(one_step(Fallback.RETRY_LATER, total=seconds(5)), held, held, held, held)
+    assert later.status is Status.IN_PROGRESS
 
 
 # --- Order --------------------------------------------------------------------------------------------
