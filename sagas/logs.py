@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from django.http import HttpRequest, HttpResponse
 
-from sagas.state import Decision, SagaState
+from sagas.state import Decision, Entry, SagaState
 
 log = structlog.get_logger("sagas")
 
@@ -23,6 +23,7 @@ log = structlog.get_logger("sagas")
 CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ALARMS = frozenset({"saga_parked", "compensation_failed"})
+TIMEOUTS = frozenset({"timeout", "wait_timeout"})
 QUIET = frozenset(
     {"step_claimed", "step_completed", "compensation_claimed", "step_compensated", "step_skipped"}
 )
@@ -104,12 +105,36 @@ def decided(decision: Decision) -> None:
     common = {"saga": str(state.id), "type": state.type, "correlation_id": state.correlation_id}
     for entry in told:
         fields = {**common, "step": entry.step, "attempt": entry.attempt, **entry.detail}
-        if entry.kind in ALARMS:
-            log.error(entry.kind, steps={s.name: str(s.status) for s in state.steps}, **fields)
+        if _alarms(entry):
+            log.error(entry.kind, **_whole(state), **fields)
         elif entry.kind in QUIET:
             log.debug(entry.kind, **fields)
         else:
             log.info(entry.kind, **fields)
+
+
+def _alarms(entry: Entry) -> bool:
+    """Whether a person must see it: a saga left to them, given up for its time, or late past its pivot."""
+    return (
+        entry.kind in ALARMS
+        or (entry.kind == "saga_turned" and entry.detail.get("code") in TIMEOUTS)
+        or (entry.kind == "deadline_extended" and bool(entry.detail.get("past_pivot")))
+    )
+
+
+def _whole(state: SagaState) -> dict[str, Any]:
+    """Where the saga stands, for who has the log alone; what it is about is read in the admin."""
+    steps = {
+        step.name: {
+            "status": str(step.status),
+            "effect": str(step.effect),
+            "attempts": step.attempts,
+            "undo_attempts": step.undo_attempts,
+            "error": step.undo_error or step.error,
+        }
+        for step in state.steps
+    }
+    return {"status": str(state.status), "epoch": state.epoch, "steps": steps}
 
 
 class CorrelationMiddleware:

@@ -26,6 +26,7 @@ FAILURES = Counter("saga_failures", "The same by type alone", ["type"])
 COMPENSATED = Counter("saga_compensated", "Sagas that ended compensated", ["type"])
 COMPENSATIONS = Counter("saga_compensations", "Compensation runs begun", ["type"])
 PARKED = Counter("saga_parked", "Sagas left to a person", ["type", "reason"])
+LATE = Counter("saga_late", "Deadlines missed by sagas past their pivot, which only go forward", ["type"])
 UNMENDED = Counter("saga_unmended", "Looks of a scan at a saga that raised", ["scan"])
 STEPS = Counter("saga_steps", "Steps by what became of an attempt", ["type", "step", "status"])
 DURATION = Histogram("saga_duration_seconds", "From creation to the end", ["type"], buckets=BUCKETS)
@@ -87,6 +88,8 @@ def decided(before: SagaState, decision: Decision) -> None:
             FAILURES.labels(after.type).inc()
         elif entry.kind in ("saga_parked", "compensation_failed"):
             PARKED.labels(after.type, reason(entry.detail["code"])).inc()
+        elif entry.kind == "deadline_extended" and entry.detail["past_pivot"]:
+            LATE.labels(after.type).inc()
     for position in decision.changed:
         step = after.steps[position]
         if step.started_at and step.finished_at and before.steps[position].finished_at is None:
