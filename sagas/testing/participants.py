@@ -69,11 +69,13 @@ class Participants:
             self._undo(request, request.undoes)
         elif refusal is None:
             self._happen(request, request.key, undone=False)
-        answer = refusal or Done(
-            dict(self.answers[request.step]) if request.step in self.answers else Anything(request.step)
-        )
+        answer = refusal or Done(self.usual(request.step))
         self.operations[request.key] = (request.body, answer)
         return answer
+
+    def usual(self, step: str) -> dict[str, Any]:
+        """What a step, or a compensation, is answered: as told, else anything that is asked for."""
+        return dict(self.answers[step]) if step in self.answers else Anything(step)
 
     def ask(self, key: str) -> Done | Refused | None:
         """What became of the operation under `key`; None if it is unknown here."""

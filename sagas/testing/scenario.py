@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Self
 
-from sagas.definition import SagaDefinition
+from sagas.definition import Cached, SagaDefinition
 from sagas.errors import DefinitionError
-from sagas.state import Refused, SagaState, Status, StepState
+from sagas.state import CachedResult, Refused, SagaState, Status, StepState
 from sagas.testing.invariants import BrokenInvariant
 from sagas.testing.matrix import instance
 from sagas.testing.stage import undo_name
@@ -108,6 +108,7 @@ class Scenario:
     data: Any = None
     happenings: dict[str, list[Happening]] = field(default_factory=dict)
     answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    known: dict[str, CachedResult] = field(default_factory=dict)
     meanwhile: dict[str, Meanwhile] = field(default_factory=dict)
     signals: dict[str, list[Any]] = field(default_factory=dict)
     children: list[SagaDefinition] = field(default_factory=list)
@@ -125,6 +126,18 @@ class Scenario:
         """Let a step answer with just this; without it, its answer has any field that is asked for."""
         self._known(step)
         self.answers[step] = result
+        return self
+
+    def cached(self, step: str, *, age: timedelta = timedelta(0), **result: Any) -> Self:
+        """What a step with `fallback=Cached(...)` was answered last, and how long ago that is by then.
+
+        With no `result` it is what the step is answered in this story; untold, nothing is known.
+        """
+        self._known(step)
+        falls_back = [item.name for item in self.definition.steps if isinstance(item.fallback, Cached)]
+        if "/" not in step and step not in falls_back:
+            raise DefinitionError(f"{step!r} does not fall back to an earlier answer: fallback=Cached(...)")
+        self.known[step] = CachedResult(result or None, age)
         return self
 
     def with_child(self, *definitions: SagaDefinition | type[SagaDefinition]) -> Self:
@@ -175,6 +188,7 @@ class Scenario:
             children=self.children,
             beside=self.others,
             answers=self.answers,
+            cached=self.known,
             script=self._reply,
             meanwhile=self._interruption,
             signals=self.signals,
@@ -236,7 +250,7 @@ class Scenario:
 
     def _told_of_what_is_there(self, world: World) -> None:
         ran = {stage.label: stage.definition for stage in world.stages.values()}
-        told = {*self.happenings, *self.answers, *self.meanwhile, *(self.expected or ())}
+        told = {*self.happenings, *self.answers, *self.known, *self.meanwhile, *(self.expected or ())}
         for label, _, name in (name.rpartition("/") for name in told):
             if label in ran and name not in _names(ran[label]):
                 known = ", ".join(_names(ran[label]))

@@ -23,6 +23,7 @@ from sagas.errors import LockHeld
 from sagas.state import (
     ACTIVE,
     FINISHED,
+    CachedResult,
     Decision,
     Entry,
     Event,
@@ -89,7 +90,8 @@ class Scene:
     """What all sagas of one history share.
 
     `children` are definitions that its sagas start and that are not registered; `beside` are sagas
-    that run at the same time, by label. `answers` and `signals` go by qualified names.
+    that run at the same time, by label. `answers`, `cached` and `signals` go by qualified names; a
+    cached result of None stands for what the step is answered as a rule.
     """
 
     definition: SagaDefinition
@@ -101,6 +103,7 @@ class Scene:
     children: Sequence[SagaDefinition] = ()
     beside: Mapping[str, tuple[SagaDefinition, Any]] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cached: Mapping[str, CachedResult] = field(default_factory=dict)
     script: Script | None = None
     meanwhile: Callable[[str, str], Meanwhile] | None = None
     signals: dict[str, list[Any]] = field(default_factory=dict)

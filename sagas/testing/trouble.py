@@ -94,6 +94,14 @@ class Question(StrEnum):
     FAILED = "does not answer"
 
 
+class Memory(StrEnum):
+    """What may be known of the last answer to a call, when a step falls back to it."""
+
+    NONE = "is not known"
+    FRESH = "is just fresh enough"
+    STALE = "is too old"
+
+
 class Signal(StrEnum):
     """What may become of a signal that a saga waits for."""
 

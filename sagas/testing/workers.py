@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sagas.definition import Cached
@@ -36,6 +37,7 @@ from sagas.testing.trouble import (
     OF_CHILDREN,
     OF_LOCAL_STEPS,
     OF_SLOW_CALLS,
+    Memory,
     Reply,
     Trouble,
 )
@@ -95,12 +97,27 @@ def _record(
         (step.undo_attempts, step.undo_generation) if state.backward else (step.attempts, step.generation)
     )
     cached = None
-    if isinstance(item.fallback, Cached) and not state.backward and not isinstance(outcome, Done | Refused):
-        cached = CachedResult({"cached": True}, timedelta(0))
+    if isinstance(item.fallback, Cached) and not state.backward:
+        cached = _known_before(stage, item.name, item.fallback.max_age, outcome)
     event = Recorded(position, state.backward, generation, attempt, outcome, cached)
     inline = stage.definition.execution == "inline"
     settled = yield from stage.settle(state, stage.decided(event), Cause(who, position), go_on=inline)
     return settled.decision, settled.claimed
+
+
+def _known_before(stage: Stage, step: str, max_age: timedelta, outcome: Outcome) -> CachedResult | None:
+    """What the same call answered last: as the story says, or as chance has it."""
+    if not isinstance(outcome, Transient | Unknown | Deferred):
+        return None
+    usual = stage.participants.usual(step)
+    if stage.scene.script is not None:
+        told = stage.scene.cached.get(stage.called(step))
+        return replace(told, result=usual) if told is not None and told.result is None else told
+    memory = stage.pick(f"last answer of {step}", tuple(Memory))
+    if memory is Memory.NONE:
+        return None
+    stage.note(f"the last answer of {step} {memory}")
+    return CachedResult(usual, max_age if memory is Memory.FRESH else max_age + timedelta(seconds=1))
 
 
 def _call(
