@@ -25,6 +25,14 @@ class TooLarge(APIException):
     default_code = "too-large"
 
 
+class LengthRequired(APIException):
+    """The body does not say how long it is."""
+
+    status_code = HTTPStatus.LENGTH_REQUIRED
+    default_detail = "Send the body with a Content-Length, not in chunks."
+    default_code = "length-required"
+
+
 class BoundedJSONParser(BaseParser):
     """JSON as RFC 8259 has it, no NaN, at most `DATA_UPLOAD_MAX_MEMORY_SIZE` bytes."""
 

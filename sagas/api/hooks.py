@@ -148,7 +148,7 @@ class WebhooksView(Endpoint):
         tags=["webhooks"],
         request=WebhookBody,
         examples=schema.example({"url": "https://shop.example/ends", "types": ["sales_saga"]}),
-        responses={201: NewWebhookAnswer, **schema.problems(400, 403, 413, 415)},
+        responses={201: NewWebhookAnswer, **schema.problems(*schema.OF_BODIES, 403)},
     )
     def post(self, request: Request) -> Response:
         """Be told of the end of every saga that you may see, from now on, by a signed POST."""

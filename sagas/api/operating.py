@@ -122,7 +122,7 @@ class BulkAnswer(Answer):
             }
         ),
         parameters=[schema.IDEMPOTENCY_KEY],
-        responses={200: BulkAnswer, **schema.problems(400, 403, 413, 415, 422)},
+        responses={200: BulkAnswer, **schema.problems(*schema.OF_BODIES, 403, 422)},
     )
 )
 class BulkView(Endpoint):
@@ -257,7 +257,7 @@ class CloseCircuitView(Endpoint):
         request=InterventionBody,
         examples=schema.example({"reason": "it is back"}),
         parameters=[OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH)],
-        responses={200: CircuitAnswer, **schema.problems(400, 403, 404)},
+        responses={200: CircuitAnswer, **schema.problems(*schema.OF_BODIES, 403, 404)},
     )
     def post(self, request: Request, name: str) -> Response:
         """Forget a participant's failures; calls flow at once."""
@@ -326,7 +326,7 @@ def steering_types(name: Literal["pause", "resume"]) -> type[TypePauseView]:
             tags=["operating"],
             request=InterventionBody,
             examples=schema.example({"reason": "stocktaking"}),
-            responses={200: TypePauseAnswer, **schema.problems(400, 403, 404)},
+            responses={200: TypePauseAnswer, **schema.problems(*schema.OF_BODIES, 403, 404)},
         )
     )(view)
     return described

@@ -62,6 +62,7 @@ NAMES = {
     404: "not-found",
     405: "method-not-allowed",
     406: "not-acceptable",
+    411: "length-required",
     413: "too-large",
     415: "unsupported-media-type",
     429: "too-many-requests",

@@ -90,11 +90,13 @@ DESCRIPTIONS = {
     403: "Your role may not do this",
     404: "There is no such saga for you",
     409: "The saga's state does not allow this",
+    411: "The body came in chunks, without a Content-Length",
     413: "The body is too large",
     415: "The body is not JSON",
     422: "The idempotency key was used with another request",
     503: "The database does not answer",
 }
+OF_BODIES = (400, 411, 413, 415)
 SIGNAL_NAME = {"type": "string", "minLength": 1, "maxLength": 80}
 ID = OpenApiParameter("saga_id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The saga's id")
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -212,7 +214,7 @@ start = extend_schema(
     request=start_request(),
     examples=start_examples(),
     parameters=[IDEMPOTENCY_KEY, prefer(0), *DONE_HEADERS],
-    responses={**done(), **problems(400, 403, 413, 415, 422)},
+    responses={**done(), **problems(*OF_BODIES, 403, 422)},
 )
 sagas = extend_schema(
     operation_id="list_sagas",
@@ -252,7 +254,7 @@ def intervention(verb: Verb, body: type[BaseModel]) -> Any:
         request=body,
         examples=example({"reason": "asked for by the customer"} | {n: EXAMPLES[n] for n in verb.arguments}),
         parameters=[ID, IDEMPOTENCY_KEY, prefer(0), *DONE_HEADERS],
-        responses={**done(), **problems(400, 403, 404, 409, 413, 415)},
+        responses={**done(), **problems(*OF_BODIES, 403, 404, 409)},
     )
 
 
@@ -270,7 +272,7 @@ def signal(body: type[BaseModel]) -> Callable[[F], F]:
             prefer(0),
             *DONE_HEADERS,
         ],
-        responses={**done(), **problems(400, 403, 404, 409, 413, 415)},
+        responses={**done(), **problems(*OF_BODIES, 403, 404, 409)},
     )
 
 
@@ -286,7 +288,7 @@ def callback(body: type[BaseModel], answer: type[BaseModel]) -> Callable[[F], F]
         request=body,
         examples=example({"status": "success", "data": {"reservation_id": 9}}),
         parameters=[token],
-        responses={200: answer, **problems(400, 404, 409, 413, 415)},
+        responses={200: answer, **problems(*OF_BODIES, 404, 409)},
     )
 
 
@@ -310,5 +312,5 @@ def shortcut(definition: SagaDefinition, wait: int) -> Any:
         request=definition.Input,
         examples=[] if example is None else [OpenApiExample(definition.type, example, request_only=True)],
         parameters=[IDEMPOTENCY_KEY, prefer(wait), *DONE_HEADERS],
-        responses={**done(), **problems(400, 403, 413, 415, 422)},
+        responses={**done(), **problems(*OF_BODIES, 403, 422)},
     )

@@ -29,7 +29,7 @@ from sagas.api.answers import (
     definition_answer,
     saga_answer,
 )
-from sagas.api.bodies import BoundedJSONParser
+from sagas.api.bodies import BoundedJSONParser, LengthRequired
 from sagas.api.listing import ACTIVE, page
 from sagas.api.preferences import Preference, idempotency_key, preference
 from sagas.api.requests import StartBody, validated, validated_query
@@ -50,6 +50,12 @@ class Endpoint(APIView):
     permission_classes: tuple[type[BasePermission], ...] = (IsAuthenticated,)
     parser_classes = (BoundedJSONParser,)
     renderer_classes: tuple[type[BaseRenderer], ...] = (JSONRenderer,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse a body of unknown length, which would be read as none at all (PEP 3333)."""
+        super().initial(request, *args, **kwargs)
+        if request.headers.get("Transfer-Encoding"):
+            raise LengthRequired
 
     def get_exception_handler(self) -> Callable[..., Any]:
         """Every error becomes a problem."""

@@ -119,7 +119,7 @@ def starting(topic_name: str, *in_path: str) -> type[Endpoint]:
         request=Body,
         examples=examples_of(topic, in_path),
         parameters=[schema.IDEMPOTENCY_KEY],
-        responses={202: Begun, **schema.problems(400, 403, 413, 415, 422)},
+        responses={202: Begun, **schema.problems(*schema.OF_BODIES, 403, 422)},
     )
 
     class StartView(Endpoint):

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from django.db import InterfaceError, OperationalError
 from django.test import Client
+from django.test.client import FakePayload
 from rest_framework.exceptions import Throttled
 from rest_framework.test import APIClient, APIRequestFactory
 
@@ -88,6 +89,25 @@ def test_a_number_that_no_database_holds_is_named(operator: APIClient) -> None:
 def test_size_is_bounded(operator: APIClient, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
     is_problem(raw(operator, json.dumps({"a": "x" * 1000})), 413)
+
+
+def test_a_body_in_chunks_is_not_taken_for_none(operator: APIClient) -> None:
+    saga_id = started(operator)
+    for path in (SAGAS, f"{SAGAS}/{saga_id}/signals/word", f"{SAGAS}/{saga_id}/pause"):
+        # as a server hands it over: its length is not known
+        body: Any = {"wsgi.input": FakePayload(b'{"data": {"word": "go"}}'), "CONTENT_LENGTH": ""}
+        chunked: Any = {**body, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_TYPE": "application/json"}
+        problem = is_problem(operator.generic("POST", path, **chunked), 411)
+        assert problem["type"] == "urn:sagas:problem:length-required"
+    assert engine.load(saga_id).mailbox == ()
+    assert engine.load(saga_id).paused_at is None
+
+
+def test_a_body_in_chunks_is_documented_wherever_a_body_is_taken(operator: APIClient) -> None:
+    paths = operator.get("/api-docs/schema", headers={"Accept": "application/json"}).json()["paths"]
+    taking = [one for path in paths.values() for one in path.values() if "requestBody" in one]
+    assert len(taking) > 20
+    assert [one["operationId"] for one in taking if "411" not in one["responses"]] == []
 
 
 def test_without_credentials_401_names_the_scheme() -> None:
