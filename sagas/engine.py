@@ -24,12 +24,13 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
-from sagas import foresight, interventions, logs, metrics, sql
+from sagas import foresight, interventions, logs, metrics, remote, sql
 from sagas.claims import claim_next, claimed, resume_at, wake_at
 from sagas.clock import clock as clock  # who drives the engine asks it for the time
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, registry
 from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
+from sagas.facts import undo_set
 from sagas.foresight import Foreseen
 from sagas.interventions import Wish
 from sagas.rows import (
@@ -505,13 +506,9 @@ def intervene(
     state = load(saga_id)
     if request_id is not None and _asked_before(saga_id, request_id):
         return Progress(state)
-    interventions.mind_the_parent(state, verb)
-    definition = registry.get(state.type, state.version)
     who = Entry(verb, actor=actor, reason=reason, request_id=request_id)
     try:
-        settled = _settle(
-            state, lambda known, now: interventions.intervene(definition, known, verb, wish, who, now)
-        )
+        settled = _settle(state, lambda known, now: _wished(known, verb, wish, who, now))
     except IntegrityError:  # the same request id, committed a moment ago by another
         return Progress(load(saga_id))
     except LockHeld as error:
@@ -530,13 +527,41 @@ def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> Foreseen:  # no
         NotAllowed: its state forbids it.
     """
     state = load(saga_id)
-    interventions.mind_the_parent(state, verb)
-    definition, who = registry.get(state.type, state.version), Entry(verb)
-    decision = interventions.intervene(definition, state, verb, wish, who, clock.now())
+    decision = _wished(state, verb, wish, Entry(verb), clock.now())
     if isinstance(decision, Nothing):
         return Foreseen("", f"left {state.status}: {decision.reason}")
-    after = decision.state
+    definition, after = registry.get(state.type, state.version), decision.state
     return Foreseen(after.status, foresight.in_words(definition, state, after))
+
+
+def _wished(state: SagaState, verb: str, wish: Wish, who: Entry, now: datetime) -> Decision | Nothing:
+    """Decide on a person's wish for the saga as it is known now, which may have ended since it was asked."""
+    interventions.mind_the_parent(state, verb)
+    return _mind_keys(state, verb, wish, who, now)
+
+
+def _mind_keys(state: SagaState, verb: str, wish: Wish, who: Entry, now: datetime) -> Decision | Nothing:
+    """Decide, and refuse to undo a finished saga whose keys participants may have forgotten (rule 18).
+
+    It would only be parked at its first undo, and a saga that is well become a person's problem.
+    """
+    definition = registry.get(state.type, state.version)
+    decision = interventions.intervene(definition, state, verb, wish, who, now)
+    if isinstance(decision, Nothing) or state.status not in FINISHED or not decision.state.backward:
+        return decision
+    for step in undo_set(definition, decision.state):
+        request = step.request or {}
+        age = (
+            remote.outlived(request["participant"], request["issued_at"], now)
+            if "issued_at" in request
+            else 0
+        )
+        if age:
+            raise NotAllowed(
+                f"{request['participant']} may have forgotten the key of {step.name}, it is {age} days old; "
+                "undo by hand what the saga did"
+            )
+    return decision
 
 
 def execute(saga_id: UUID, *, actor: str, reason: str = "", request_id: str | None = None) -> Progress:
@@ -575,13 +600,10 @@ def undo_child(state: SagaState, request_id: str) -> Progress:
         NotAllowed: the child cannot be undone any more.
         LockHeld: another saga has the child's lock now.
     """
-    definition = registry.get(state.type, state.version)
     who = Entry("compensate", actor=PARENTS_ACTOR, reason="the parent is undone", request_id=request_id)
     if _asked_before(state.id, request_id):
         return Progress(state)
-    settled = _settle(
-        state, lambda known, now: interventions.intervene(definition, known, "compensate", Wish(), who, now)
-    )
+    settled = _settle(state, lambda known, now: _mind_keys(known, "compensate", Wish(), who, now))
     after = settled.state if isinstance(settled, Decision) else load(state.id)
     return Progress(after, due_positions(after))
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from django.db import connection, transaction
 from sagas import dispatch, engine, recovery
 from sagas.claims import RUNG_WITHIN
 from sagas.conf import conf
+from sagas.errors import NotAllowed
+from sagas.interventions import Wish
 from sagas.models import Saga, SagaLock
 from sagas.state import SagaState, Status, Transient
 from tests.definitions import Chain, Locked
@@ -157,3 +160,27 @@ def test_rule_7_what_is_due_much_later_is_left_to_the_scan(
     assert not sent
     assert Saga.objects.get(id=state.id).wake_at == due_at
     assert due_at - engine.clock.now() > RUNG_WITHIN > conf().ring_after
+
+
+def age_keys(state: SagaState, days: int) -> None:
+    """Let a saga's keys have been issued so many days ago."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE sagas_sagastep SET request = jsonb_set(request, '{issued_at}', to_jsonb(
+                   (request ->> 'issued_at')::timestamptz - make_interval(days => %s))) WHERE saga_id = %s""",
+            [days, state.id],
+        )
+
+
+@pytest.mark.parametrize("verb", ["compensate", "retry-from"])
+def test_rule_18_a_finished_saga_is_not_undone_past_the_retention_of_its_keys(
+    verb: str, scripted: Scripted
+) -> None:
+    saga = drive(start("chain").id)
+    age_keys(saga, 28)
+    assert engine.foresee(saga.id, verb, wish=Wish(step="second")).status == "compensating"
+    age_keys(saga, 2)
+    for ask in (engine.foresee, partial(engine.intervene, actor="ann", reason="recall")):
+        with pytest.raises(NotAllowed, match=r"shop may have forgotten the key of .*, it is 30 days old"):
+            ask(saga.id, verb, wish=Wish(step="second"))
+    assert engine.load(saga.id).status is Status.COMPLETED
