@@ -21,6 +21,7 @@ from sagas.state import (
     CachedResult,
     Deferred,
     Done,
+    Effect,
     Impossible,
     Outcome,
     Refused,
@@ -125,10 +126,16 @@ def _known_before(
 
 
 def _start_child(state: SagaState, position: int) -> Outcome:
-    """Start the child, or find the one that this step and generation started before."""
+    """Start the child, or find the one that this step and generation started before.
+
+    A refused lock is no answer that is kept under the key: an earlier attempt of which nothing is
+    known may start the child as soon as the lock is free.
+    """
     try:
         child = _child(state, position)
     except LockHeld as error:
+        if state.steps[position].effect is Effect.UNKNOWN:
+            return Transient(str(error))
         return Refused("lock_held", str(error))
     except SagaError as error:
         return Impossible("child_not_started", str(error))

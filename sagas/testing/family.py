@@ -9,7 +9,18 @@ from sagas import children, interventions
 from sagas.errors import InvalidInput, LockHeld, SagaError
 from sagas.facts import idempotency_key
 from sagas.interventions import Wish
-from sagas.state import Accepted, Decision, Done, Entry, Impossible, Outcome, Refused, SagaState, Transient
+from sagas.state import (
+    Accepted,
+    Decision,
+    Done,
+    Effect,
+    Entry,
+    Impossible,
+    Outcome,
+    Refused,
+    SagaState,
+    Transient,
+)
 from sagas.testing.invariants import Cause
 from sagas.testing.stage import Stage, due
 
@@ -21,6 +32,8 @@ def start_child(stage: Stage, state: SagaState, position: int) -> Acting:
     try:
         child = _child(stage, state, position)
     except LockHeld as error:
+        if state.steps[position].effect is Effect.UNKNOWN:
+            return Transient(str(error))
         return Refused("lock_held", str(error))
     except SagaError as error:
         return Impossible("child_not_started", str(error))

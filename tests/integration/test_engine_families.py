@@ -5,13 +5,23 @@ from contextlib import nullcontext
 
 import pytest
 
-from sagas import dispatch, engine, worker
+from sagas import dispatch, engine, recovery, worker
 from sagas.definition import Child, SagaDefinition, SagaInput, SagaView, step
 from sagas.errors import NotAllowed
 from sagas.interventions import Wish
 from sagas.models import Saga, SagaLock
-from sagas.state import Accepted, Done, Impossible, LeaseExpired, Refused, SagaState, Status
-from tests.engine import LEASE, claimed, definition_of, drive, registered
+from sagas.state import (
+    Accepted,
+    Decision,
+    Done,
+    Impossible,
+    LeaseExpired,
+    Refused,
+    SagaState,
+    Status,
+    Transient,
+)
+from tests.engine import LEASE, claimed, definition_of, drive, put_back, registered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -196,3 +206,35 @@ def test_a_finished_child_is_run_again_or_undone_by_its_parent_alone(verb: str) 
     child = drive(child.id)
     with pytest.raises(NotAllowed, match="is a child"):
         engine.intervene(child.id, verb, actor="ann", reason="why not", wish=Wish(step="make"))
+
+
+def test_a_child_that_ends_while_somebody_asks_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, child = with_child()
+    assert engine.undo_child(drive(child.id), "undo").due == (0,)
+    apply = engine.apply
+
+    def late(decision: Decision) -> bool:
+        monkeypatch.setattr(engine, "apply", apply)
+        drive(child.id)
+        return apply(decision)
+
+    monkeypatch.setattr(engine, "apply", late)
+    with pytest.raises(NotAllowed, match="ask for retry of its parent"):
+        engine.intervene(child.id, "retry", actor="ann", reason="hurry")
+    assert engine.load(child.id).status is Status.COMPENSATED
+
+
+def test_a_refused_lock_settles_no_child_that_an_earlier_attempt_may_yet_start() -> None:
+    asleep = claimed(start("test_whole"))
+    holder = start()
+    put_back(asleep.id, "lease_until")
+    recovery.resume(asleep.id)
+    second = claimed(engine.load(asleep.id))
+    outcome = worker.act(definition_of(second), second, 0)
+    assert isinstance(outcome, Transient)
+    engine.record(definition_of(second), second, 0, outcome)
+    engine.compensate(asleep.id, actor="ann", reason="no more")
+    drive(holder.id)
+    assert drive(asleep.id).status is Status.COMPENSATED
+    assert isinstance(worker.act(definition_of(asleep), asleep, 0), Refused), "it finds the child undone"
+    assert Saga.objects.get(parent=asleep.id).status == "failed"
