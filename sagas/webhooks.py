@@ -28,6 +28,7 @@ from sagas import engine, outbound
 from sagas.conf import conf
 from sagas.models import Webhook, WebhookDelivery
 from sagas.outbound import Forbidden, Unanswered
+from sagas.remote import readable
 from sagas.state import FINISHED
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ ORDER BY s.finished_at LIMIT %(limit)s"""
 # Taken for a while, not locked: nothing is open while a stranger's server is waited for.
 TAKE = """
 UPDATE sagas_webhookdelivery d SET
-    due_at = clock_timestamp() + make_interval(secs => %s), attempts = attempts + 1
+    due_at = clock_timestamp() + make_interval(secs => %s), attempts = LEAST(attempts + 1, 32767)
 WHERE d.id IN (
     SELECT w.id FROM sagas_webhookdelivery w JOIN sagas_webhook h ON h.id = w.webhook_id
     WHERE w.due_at <= clock_timestamp() AND h.active
@@ -209,7 +210,7 @@ def deliver() -> int:
             batch = _take(AT_ONCE)
             # Threads only talk to strangers; the database is this thread's.
             for taken, answer in zip(batch, senders.map(_send, batch), strict=True):
-                _note(taken, answer)
+                _noted(taken, answer)
             made += len(batch)
             if len(batch) < AT_ONCE:
                 break
@@ -239,13 +240,22 @@ def _send(taken: Taken) -> Answer:
     try:
         status = outbound.post(taken.url, taken.body.encode(), headers, timeout=TIMEOUT, private=private)
     except Forbidden as error:
-        return Answer(0, str(error), hopeless=True)
+        return Answer(0, readable(str(error)), hopeless=True)
     except Unanswered as error:
-        return Answer(0, str(error))
+        return Answer(0, readable(str(error)))
     except Exception as error:  # no stranger's server may hold up what others are to be told
         log.exception("webhook failed", delivery=str(taken.id))
-        return Answer(0, f"{type(error).__name__}: {error}"[:300])
+        return Answer(0, readable(f"{type(error).__name__}: {error}"))
     return Answer(status, "" if 200 <= status < 300 else f"answered {status}", hopeless=status == 410)
+
+
+def _noted(taken: Taken, answer: Answer) -> None:
+    """Write down how an attempt went; what cannot be written is tried again, and holds up no other."""
+    try:
+        with transaction.atomic():
+            _note(taken, answer)
+    except Exception:
+        log.exception("webhook not noted", delivery=str(taken.id))
 
 
 def _note(taken: Taken, answer: Answer) -> None:

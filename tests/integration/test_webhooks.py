@@ -8,6 +8,7 @@ import hmac
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,14 +32,25 @@ HOOKS = "/api/v1/webhooks"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Somebody's server; answers with `status` and keeps what it was sent."""
+    """Somebody's server; answers with `status`, or `raw` bytes, and keeps what it was sent."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.status = 204
+        self.raw = b""
         self.got: list[tuple[dict[str, str], bytes]] = []
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Receiver]:
+        with cls() as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+            thread.start()
+            yield server
+            server.shutdown()
+            thread.join()
 
     @property
     def url(self) -> str:
@@ -50,6 +62,9 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Receiver)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((dict(self.headers.items()), body))
+        if self.server.raw:
+            self.wfile.write(self.server.raw)
+            return
         self.send_response(self.server.status)
         self.send_header("Location", self.server.url)
         self.send_header("Content-Length", "0")
@@ -63,12 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 def receiver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     monkeypatch.setattr(dispatch, "_send", lambda state, due, now: None)
     settings.SAGAS = settings.SAGAS | {"WEBHOOKS_PRIVATE": True}
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with Receiver.running() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def add(receiver: Receiver, role: str = "viewer", **more: Any) -> tuple[Webhook, str]:
@@ -171,6 +182,36 @@ def test_a_surprise_with_one_server_does_not_hold_up_the_others(
     delivery = surprising.deliveries.get()
     assert (delivery.state, delivery.error) == ("pending", "RuntimeError: never seen before")
     assert len(receiver.got) == 1
+
+
+@pytest.fixture
+def nonsense(receiver: Receiver) -> Iterator[Webhook]:
+    """A hook whose server answers what is no text of a database."""
+    with Receiver.running() as server:
+        server.raw = b"\x00oops\r\n"
+        yield add(server, "operator")[0]
+
+
+def test_what_a_server_answers_is_kept_as_one_line_of_text(receiver: Receiver, nonsense: Webhook) -> None:
+    add(receiver)
+    stories.completed()
+    assert webhooks.scan() == (2, 2)
+    delivery = nonsense.deliveries.get()
+    assert (delivery.state, delivery.error) == ("pending", "BadStatusLine: oops")
+    assert len(receiver.got) == 1
+
+
+def test_what_cannot_be_noted_ends_no_scan(
+    receiver: Receiver, nonsense: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "readable", str)
+    add(receiver)
+    stories.completed()
+    assert webhooks.scan() == (2, 2)
+    assert sorted(delivery.state for delivery in WebhookDelivery.objects.all()) == ["delivered", "pending"]
+    WebhookDelivery.objects.update(attempts=32767)
+    be_due()
+    assert webhooks.scan() == (0, 1)
 
 
 def test_it_is_given_up_in_the_end_and_sent_again_by_hand(
