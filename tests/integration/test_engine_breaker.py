@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from sagas import breaker, engine
 from sagas import conf as configuration
 from sagas.breaker import Breaker
 from sagas.conf import BreakerRules, Conf, conf
-from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, step
+from sagas.definition import CALL_TIMEOUT, USUAL, Call, Participant, Retry, SagaDefinition, SagaView, step
 from sagas.remote import classify
 from sagas.state import Accepted, Done, Outcome, Unknown
 from stack.waiting import wait_until
@@ -21,6 +22,8 @@ CALL = timedelta(seconds=1)
 RULES = BreakerRules(failures=3, window=timedelta(seconds=60), recovery=timedelta(milliseconds=300))
 FAILURES = 5
 LIMITED = {"url": "http://x", "max_concurrent": 2}
+PER_SECOND = 4
+BURST = 40
 
 
 class Insistent(SagaDefinition, register=False):
@@ -36,7 +39,8 @@ class Insistent(SagaDefinition, register=False):
 @pytest.fixture
 def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Conf]:
     """Short times, and a participant with a limit; circuits as on the first day."""
-    changed = replace(conf(), breaker=RULES, participants={"frail": {"url": "http://x"}, "small": LIMITED})
+    places: dict[str, Any] = {"frail": {}, "small": LIMITED, "slow": {"max_per_second": PER_SECOND}}
+    changed = replace(conf(), breaker=RULES, participants=places)
     for module in (breaker, configuration):
         monkeypatch.setattr(module, "conf", lambda: changed)
     breaker.shared_state.cache_clear()
@@ -120,6 +124,66 @@ def test_a_limit_on_concurrent_calls_holds_over_all_workers() -> None:
     assert not held.circuit_open
     other.note("b", Done({}))
     assert one.admit("c", CALL, force=False) is None
+
+
+def admitted(circuit: str) -> tuple[int, float, float]:
+    """How many of a burst of calls, by two workers in turn, are admitted within one second of Redis.
+
+    And how long after the circuit closed it began and ended, by Redis' clock.
+    """
+    workers, redis = (Breaker(circuit), Breaker(circuit)), breaker.shared_state().client
+    for _ in range(50):
+        for key in redis.keys(f"{workers[0].keys['rate']}*"):
+            redis.delete(key)
+        closed = float(redis.hget(workers[0].keys["state"], "closed_at") or 0)
+        began = redis.time()
+        held = [workers[n % 2].admit(f"k{n}", CALL, force=False) for n in range(BURST)]
+        ended = redis.time()
+        if began[0] == ended[0]:
+            assert not any(one.circuit_open for one in held if one is not None)
+            since, until = (second + micro / 1e6 - closed for second, micro in (began, ended))
+            return held.count(None), since, until
+    raise AssertionError(f"{BURST} questions to Redis never fit into a second")
+
+
+@pytest.mark.usefixtures("rules")
+def test_a_limit_on_calls_a_second_holds_over_all_workers_and_for_a_second() -> None:
+    assert admitted("slow")[0] == PER_SECOND
+    held = Breaker("slow").admit("more", CALL, force=False)
+    if held is not None:  # else a new second has begun
+        assert held.wait <= timedelta(seconds=1)
+    assert wait_until(lambda: Breaker("slow").admit("later", CALL, force=False) is None, 5)
+
+
+@pytest.mark.parametrize(("circuit", "limit"), [("frail", BURST), ("slow", PER_SECOND)])
+def test_behind_a_closed_circuit_calls_come_in_a_trickle_that_grows(
+    rules: Conf, monkeypatch: pytest.MonkeyPatch, circuit: str, limit: int
+) -> None:
+    patient = replace(rules, breaker=replace(RULES, recovery=timedelta(seconds=30)))
+    monkeypatch.setattr(breaker, "conf", lambda: patient)
+    fail(Breaker(circuit), 3)
+    pass_by(circuit, open_until=30)
+    assert Breaker(circuit).admit("probe", CALL, force=False) is None
+    Breaker(circuit).note("probe", Done({}))
+    for later in (0, 3):
+        pass_by(circuit, closed_at=later)
+        count, began, ended = admitted(circuit)
+        assert began >= later
+        assert min(int(5 * (1 + began)), limit) <= count <= min(5 * (1 + ended), limit)
+    pass_by(circuit, closed_at=27)
+    assert admitted(circuit)[0] == limit
+
+
+def pass_by(circuit: str, **seconds: int) -> None:
+    """Let a time of a circuit lie so much further back."""
+    for name, span in seconds.items():
+        breaker.shared_state().client.hincrbyfloat(Breaker(circuit).keys["state"], name, -span)
+
+
+def test_the_numbers_are_those_that_are_promised() -> None:
+    assert conf().breaker == BreakerRules(5, window=timedelta(seconds=60), recovery=timedelta(seconds=30))
+    assert timedelta(seconds=30) == CALL_TIMEOUT
+    assert (USUAL.attempts, USUAL.pause(1).seconds, USUAL.pause(2).seconds) == (3, 2, 4)
 
 
 @pytest.mark.usefixtures("rules")
