@@ -122,6 +122,35 @@ def test_the_databases_clock_goes_on_while_the_peer_is_awaited(monkeypatch: pyte
     assert outcome == Transient("HTTP 503", timedelta(seconds=10))
 
 
+# --- Keys ---------------------------------------------------------------------------------------------
+
+OLDEST = remote.KEY_RETENTION - remote.KEY_MARGIN
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("which", ["of the call", "of what it undoes"])
+@pytest.mark.parametrize(("age", "sent"), [(OLDEST, True), (OLDEST + SECOND, False)])
+def test_rule_23_a_key_that_may_be_forgotten_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch, which: str, age: timedelta, sent: bool
+) -> None:
+    asked: list[object] = []
+
+    def exchange(*call: object) -> wire.Answer:
+        asked.append(call)
+        return wire.Answer(200, {}, SUCCESS)
+
+    monkeypatch.setattr(wire, "exchange", exchange)
+    own, undone = (NOW - age, NOW) if which == "of the call" else (NOW, NOW - age)
+    envelope = Envelope(SAGA, "pay", "key", "", SECOND, "undone", undone.isoformat())
+    request = {"participant": "payments", "issued_at": own.isoformat(), "method": "POST", "path": "/p"}
+    outcome = remote.perform(request | {"body": "{}"}, envelope, NOW)
+    if sent:
+        assert (outcome, len(asked)) == (Done({"id": 7}), 1)
+    else:
+        assert isinstance(outcome, Impossible)
+        assert (outcome.code, asked) == ("key_expired", [])
+
+
 # --- What people are shown ----------------------------------------------------------------------------
 
 
