@@ -1,4 +1,4 @@
-"""Settings of the participant processes: only the participants and their admin, kept connections."""
+"""Settings of the participant processes: only the participants and their admin, few connections."""
 
 from copy import deepcopy
 from typing import Any
@@ -34,22 +34,24 @@ LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logs.configuration(project.env.str("LOG_FORMAT", "console"), project.env.str("LOG_LEVEL", "INFO"))
 
 
-def kept_open(config: dict[str, Any]) -> dict[str, Any]:
-    """One connection per thread, for as long as the thread lives.
+def shared(config: dict[str, Any]) -> dict[str, Any]:
+    """A process that serves shares a few connections to each database among its threads; else one is kept.
 
-    It is not checked before use: an operation that meets a dead one runs again on a new one,
-    since nothing was done.
+    With many threads and databases a connection for each of both would use up a server's. They are
+    not checked before use: an operation that meets a dead one runs again on a new one, since
+    nothing was done. A database that is away is not waited for long.
     """
-    kept = deepcopy(config)
-    kept["CONN_MAX_AGE"] = None
-    kept["CONN_HEALTH_CHECKS"] = False
-    kept.get("OPTIONS", {}).pop("pool", None)
-    return kept
+    own = deepcopy(config)
+    own["CONN_HEALTH_CHECKS"] = False
+    if project.WEB_PROCESS:
+        size = project.env.int("PARTICIPANTS_POOL_SIZE", 4)
+        own["OPTIONS"]["pool"] |= {"max_size": size, "timeout": 2, "reconnect_timeout": 1}
+    return own
 
 
-DATABASES = {alias: kept_open(dict(config)) for alias, config in project.DATABASES.items()}
+DATABASES = {alias: shared(dict(config)) for alias, config in project.DATABASES.items()}
 # Users and sessions of the admin; the orchestrator's database is none of the participants' business.
 BACKOFFICE = project.env.str(
     "BACKOFFICE_DATABASE_URL", project.sibling_database(project.DATABASE_URL, "backoffice")
 )
-DATABASES["default"] = {**kept_open(project.database(BACKOFFICE)), "CONN_HEALTH_CHECKS": True}
+DATABASES["default"] = {**shared(project.database(BACKOFFICE)), "CONN_HEALTH_CHECKS": True}

@@ -8,5 +8,6 @@ from sagaproject.metered import metered
 
 # Not a default: importing this package has already set the settings of the API.
 os.environ["DJANGO_SETTINGS_MODULE"] = "sagaproject.participant_settings"
+os.environ.setdefault("SAGA_WEB_PROCESS", "1")
 
 application = metered(get_wsgi_application())

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import connections, transaction
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from participants.contract import barrier
+from participants.contract import barrier, links
 from participants.contract.credentials import is_accepted
 from participants.contract.offers import Missing, Offer, Offers
 from participants.contract.outcomes import Answer, Refused, error, refusal, success
@@ -90,7 +90,7 @@ def answered(participant: str, call: Call, attempt: Callable[[], Answer]) -> Ans
         except barrier.NotProcessed as failure:
             if not failure.lost:
                 break
-            connections[participant].close()
+            links.renew(participant)
         except Exception:
             log.exception("request failed", extra={"participant": participant, "operation": call.operation})
             return FAILED

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 from pydantic import ValidationError
 
-from participants.contract import barrier, faults
+from participants.contract import barrier, faults, links
 from participants.contract.configuration import faults_enabled
 from participants.contract.credentials import is_accepted
 from participants.contract.outcomes import Answer, Outcome, Refused, Result, encode, error, refusal, success
@@ -61,10 +61,12 @@ def serve_with_faults(
     struck = faults.take(service.name, call)
     if struck is None:
         return rendered(answer_to(service, operation, call))
+    links.give_back(service.name)  # a fault may last
     spared = faults.before(request, struck)
     if spared is not None:
         return rendered(spared) if isinstance(spared, Answer) else spared
     response = rendered(answer_to(service, operation, call, struck.refusal))
+    links.give_back(service.name)
     return faults.after(request, struck, response)
 
 
@@ -89,7 +91,7 @@ def answer_again(
     """Once more on a fresh connection if the kept one was dead; else 503, for nothing took effect."""
     try:
         if failure.lost:
-            connections[service.name].close()
+            links.renew(service.name)
             return attempt(service, operation, call, forced)
     except barrier.NotProcessed as again:
         failure = again
@@ -137,6 +139,7 @@ def serve_status(request: HttpRequest, services: list[Service], key: str) -> Htt
             if spared is not None:
                 return rendered(spared) if isinstance(spared, Answer) else spared
         status = barrier.status_of(service.name, key)
+        links.give_back(service.name)
         if status is not None:
             response = rendered(success(status))
             return response if struck is None else faults.after(request, struck, response)
@@ -191,8 +194,10 @@ def database_answers(service: str) -> str:
             cursor.execute("SELECT 1")
     except Exception:
         log.warning("database does not answer", exc_info=True, extra={"participant": service})
-        connection.close()
+        links.renew(service)
         return "database does not answer"
+    finally:
+        links.give_back(service)  # whoever probes all of them holds one at a time
     return "ok"
 
 
