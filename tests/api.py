@@ -44,9 +44,10 @@ def caller(role: str, name: str = "") -> APIClient:
     return client
 
 
-def started(client: APIClient, **changes: Any) -> UUID:
-    """The id of a sale that this client has started."""
-    answer = client.post(SAGAS, {"type": "sales_saga", "data": sale(**changes)}, format="json")
+def started(client: APIClient, *, execute: bool = True, **changes: Any) -> UUID:
+    """The id of a sale that this client has started, or created only."""
+    body = {"type": "sales_saga", "data": sale(**changes), "execute": execute}
+    answer = client.post(SAGAS, body, format="json")
     assert answer.status_code == 202, answer.content
     return UUID(answer.json()["id"])
 

@@ -25,6 +25,7 @@ from sagas.api.requests import (
     ARGUMENTS,
     MAX_LIMIT,
     InterventionBody,
+    Reason,
     RequestBody,
     SagaType,
     intervention_body,
@@ -75,7 +76,7 @@ class BulkBody(RequestBody):
     verb: VerbName
     ids: Annotated[tuple[UUID, ...], Field(max_length=MAX_LIMIT)] = ()
     filter: BulkFilter = BulkFilter()
-    reason: Annotated[str, Field(max_length=1000)] = ""
+    reason: Reason
     dry_run: Annotated[bool, Field(strict=True)] = True
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 100
     per_second: Annotated[float, Field(ge=10, le=200)] = 50

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    StringConstraints,
     ValidationError,
     create_model,
 )
@@ -43,10 +44,19 @@ class StartBody(RequestBody):
     execute: Annotated[bool, Field(strict=True)] = True
 
 
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+
+
 class InterventionBody(RequestBody):
     """Why somebody intervenes; it is kept in the audit."""
 
-    reason: Annotated[str, Field(max_length=1000)] = ""
+    reason: Reason
+
+
+class OwnWishBody(RequestBody):
+    """Why; who started the saga need not say, nor who has it run, and the audit says that instead."""
+
+    reason: Reason | None = None
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -75,8 +85,13 @@ EXAMPLES: dict[str, Any] = {
 }
 
 
-def intervention_body(verb: Verb) -> type[InterventionBody]:
+OF_OWNERS = ("execute", "retry", "compensate")
+
+
+def intervention_body(verb: Verb) -> type[InterventionBody | OwnWishBody]:
     """The body of one verb: the reason, and the arguments that the verb names."""
+    if verb.name in OF_OWNERS:
+        return OwnWishBody
     if not verb.arguments:
         return InterventionBody
     name = f"{verb.name.title().replace('-', '')}Body"

@@ -12,10 +12,11 @@ from rest_framework.response import Response
 from sagas import engine
 from sagas.api import access, bell, schema
 from sagas.api.preferences import idempotency_key, preference
-from sagas.api.requests import InterventionBody, intervention_body, validated
+from sagas.api.requests import InterventionBody, OwnWishBody, intervention_body, validated
 from sagas.api.views import Endpoint, saga_response
-from sagas.errors import SagaNotFound
+from sagas.errors import InvalidInput, SagaNotFound
 from sagas.interventions import VERBS, Verb, Wish
+from sagas.models import Saga
 
 MAX_REQUEST_ID = 128
 
@@ -24,7 +25,7 @@ class InterventionView(Endpoint):
     """One verb on one saga; repeating it under the same key is harmless."""
 
     verb: Verb
-    body: type[InterventionBody]
+    body: type[InterventionBody | OwnWishBody]
 
     def post(self, request: Request, saga_id: UUID) -> Response:
         """Check, call the engine, ring, answer."""
@@ -35,7 +36,7 @@ class InterventionView(Endpoint):
             saga_id,
             self.verb.name,
             actor=request.user.get_username(),
-            reason=asked.pop("reason"),
+            reason=asked.pop("reason") or self.untold(request, saga_id),
             request_id=self.request_id(request),
             wish=Wish(**asked),
         )
@@ -43,6 +44,22 @@ class InterventionView(Endpoint):
             raise SagaNotFound(f"there is no saga {saga_id}")
         bell.ring(progress.state, progress.due)
         return saga_response(progress.state, preference(request.headers.get("Prefer", "")))
+
+    def untold(self, request: Request, saga_id: UUID) -> str:
+        """What the audit has as the reason of those who need not tell one.
+
+        Raises:
+            SagaNotFound: there is no such saga.
+            InvalidInput: it is somebody else's.
+        """
+        owner = Saga.objects.filter(pk=saga_id).values_list("owner_id").first()
+        if owner is None:
+            raise SagaNotFound(f"there is no saga {saga_id}")
+        if owner == (request.user.pk,):
+            return "asked for by its owner"
+        if self.verb.name == "execute":
+            return "told to run"
+        raise InvalidInput([{"field": "reason", "message": "Say why: the saga is not yours"}])
 
     def request_id(self, request: Request) -> str | None:
         """The caller's key as the audit keeps it: one person's key for one verb is not another's."""

@@ -56,7 +56,14 @@ class Client:
         return answer.saga
 
     def intervene(
-        self, saga_id: str, verb: str, *, key: str = "", wait: int = 0, reason: str = "", **more: object
+        self,
+        saga_id: str,
+        verb: str,
+        *,
+        key: str = "",
+        wait: int = 0,
+        reason: str = "for the test",
+        **more: object,
     ) -> Answer:
         """What an operator does to a saga: execute, retry, compensate, and what else that verb is told."""
         return self._send("POST", f"/api/v1/sagas/{saga_id}/{verb}", {"reason": reason, **more}, key, wait)

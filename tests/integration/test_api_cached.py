@@ -142,5 +142,5 @@ def test_definitions_change_with_a_pause_only(monkeypatch: pytest.MonkeyPatch) -
     paused = operator.get(where, headers={"If-None-Match": tag})
     assert paused.status_code == 200
     assert [one["type"] for one in paused.json()["results"] if one["paused"]] == ["sales_saga"]
-    operator.post(f"{where}/sales_saga/resume", format="json")
+    operator.post(f"{where}/sales_saga/resume", {"reason": "counted"}, format="json")
     assert operator.get(where).content == first.content

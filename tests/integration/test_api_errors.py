@@ -127,7 +127,10 @@ def test_what_is_not_there_is_404(operator: APIClient, path: str) -> None:
 
 @pytest.mark.parametrize("verb", ["execute", "compensate", "retry", "pause", "signals/go"])
 def test_what_is_not_there_cannot_be_steered(operator: APIClient, verb: str) -> None:
-    is_problem(operator.post(f"{SAGAS}/{uuid4()}/{verb}"), 404)
+    body = {} if "/" in verb else {"reason": "why"}
+    is_problem(operator.post(f"{SAGAS}/{uuid4()}/{verb}", body, format="json"), 404)
+    if verb != "pause":
+        is_problem(operator.post(f"{SAGAS}/{uuid4()}/{verb}"), 404)
 
 
 def test_the_admin_keeps_its_pages() -> None:

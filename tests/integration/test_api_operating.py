@@ -24,6 +24,7 @@ from tests.api import caller
 pytestmark = pytest.mark.django_db
 
 BULK = "/api/v1/interventions"
+WHY = {"reason": "it is over"}
 PARKED = {"filter": {"status": "parked", "type": "sales_saga"}}
 
 
@@ -35,7 +36,7 @@ def operator(monkeypatch: pytest.MonkeyPatch) -> APIClient:
 
 def ask(client: APIClient, body: dict[str, Any], key: str = "") -> Any:
     headers = {"Idempotency-Key": key} if key else {}
-    return client.post(BULK, body, format="json", headers=headers)
+    return client.post(BULK, {"reason": "recall", **body}, format="json", headers=headers)
 
 
 # --- Bulk -------------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ def test_a_dry_run_is_what_happens_unless_told_otherwise(operator: APIClient) ->
 
 def test_a_real_run_does_it_to_each_and_its_repeat_nothing(operator: APIClient) -> None:
     sagas = [stories.parked() for _ in range(2)]
-    body = {"verb": "compensate", "reason": "recall", "dry_run": False, **PARKED}
+    body = {"verb": "compensate", "dry_run": False, **PARKED}
     first = ask(operator, body, "recall-1").json()
     assert [one["id"] for one in first["results"]] == [str(saga.id) for saga in sagas]
     assert first["counts"] == {"changed": 2, "unchanged": 0, "refused": 0}
@@ -97,6 +98,8 @@ def test_arguments_of_the_verb_stand_beside(operator: APIClient) -> None:
         ({"verb": "retry", "filter": {"status": "sad"}}, "filter.status"),
         ({"verb": "retry", "limit": 0, **PARKED}, "limit"),
         ({"verb": "retry", "dry_run": "no", **PARKED}, "dry_run"),
+        ({"verb": "retry", "reason": "", **PARKED}, "reason"),
+        ({"verb": "execute", "reason": " ", "dry_run": False, **PARKED}, "reason"),
     ],
 )
 def test_a_wrong_wish_is_named(operator: APIClient, body: dict[str, Any], field: str) -> None:
@@ -167,9 +170,13 @@ def test_circuits_are_seen_and_closed_by_hand(operator: APIClient, circuit: str)
     assert 25 < shown["open_for_seconds"] <= 30
     path = f"/api/v1/circuits/{circuit}/close"
     assert caller("viewer").post(path).status_code == 403
+    for untold in ({}, {"reason": " "}):
+        answer = operator.post(path, untold, format="json")
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "reason")
+    assert breaker.inspect()[circuit]["state"] == "open"
     closed = operator.post(path, {"reason": "it is back"}, format="json")
     assert (closed.status_code, closed.json()["state"]) == (200, "closed")
-    assert operator.post("/api/v1/circuits/nobody/close").status_code == 404
+    assert operator.post("/api/v1/circuits/nobody/close", WHY, format="json").status_code == 404
     assert caller("client").get("/api/v1/circuits").status_code == 403
 
 
@@ -180,7 +187,7 @@ def test_without_redis_circuits_cannot_be_closed(
         raise redis.ConnectionError("away")
 
     monkeypatch.setattr(breaker, "reset", away)
-    assert operator.post(f"/api/v1/circuits/{circuit}/close").status_code == 503
+    assert operator.post(f"/api/v1/circuits/{circuit}/close", WHY, format="json").status_code == 503
 
 
 # --- Pauses of a type ---------------------------------------------------------------------------------
@@ -195,13 +202,15 @@ def test_a_type_is_paused_and_resumed(operator: APIClient, monkeypatch: pytest.M
     known = operator.get("/api/v1/definitions").json()["results"]
     assert [one["type"] for one in known if one["paused"]] == ["sales_saga"]
     assert caller("viewer").post(f"{path}/resume").status_code == 403
-    assert operator.post(f"{path}/resume").json()["paused"] is False
+    assert operator.post(f"{path}/resume").status_code == 400
+    assert operator.post(f"{path}/pause").status_code == 400
+    assert operator.post(f"{path}/resume", WHY, format="json").json()["paused"] is False
     assert "sales_saga" not in engine.paused_types()
-    assert operator.post("/api/v1/definitions/nothing/pause").status_code == 404
+    assert operator.post("/api/v1/definitions/nothing/pause", WHY, format="json").status_code == 404
 
 
 def test_resuming_what_is_not_there(operator: APIClient) -> None:
-    assert operator.post("/api/v1/definitions/nothing/resume").status_code == 404
+    assert operator.post("/api/v1/definitions/nothing/resume", WHY, format="json").status_code == 404
 
 
 def test_ids_are_taken_once(operator: APIClient) -> None:

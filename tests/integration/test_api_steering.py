@@ -9,7 +9,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from sagas import engine
-from sagas.api.requests import ARGUMENTS
+from sagas.api.requests import ARGUMENTS, EXAMPLES
 from sagas.definition import SagaDefinition, SagaView, Wait, approval, registry, signal, step
 from sagas.interventions import VERBS
 from sagas.models import SagaEvent
@@ -101,8 +101,35 @@ def test_arguments_are_checked(operator: APIClient) -> None:
         ("compensate", {"reason": "x" * 1001}, "reason"),
         ("compensate", {"step": "x"}, "step"),
     ):
-        answer = operator.post(f"{path}/{verb}", body, format="json")
+        answer = operator.post(f"{path}/{verb}", {"reason": "why", **body}, format="json")
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_who_intervenes_in_what_is_not_theirs_says_why(operator: APIClient, verb: str) -> None:
+    path = f"{SAGAS}/{started(caller('client'))}/{verb}"
+    arguments = {name: EXAMPLES[name] for name in VERBS[verb].arguments}
+    for blank in ({"reason": ""}, {"reason": " \n"}) + (({},) if verb != "execute" else ()):
+        answer = operator.post(path, arguments | blank, format="json")
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "reason"), answer.content
+    assert not SagaEvent.objects.filter(actor="operator").exists()
+
+
+def test_who_started_a_saga_need_not_say_why_and_the_audit_has_a_reason(operator: APIClient) -> None:
+    saga_id = started(operator, execute=False)
+    for verb in ("execute", "compensate", "retry"):
+        assert operator.post(f"{SAGAS}/{saga_id}/{verb}").status_code in (200, 202)
+        drive(saga_id, REFUSED if verb == "retry" else None)
+    asked = SagaEvent.objects.filter(saga_id=saga_id, kind__in=("execute", "compensate", "retry"))
+    assert [(event.kind, event.reason) for event in asked.order_by("id")] == [
+        (verb, "asked for by its owner") for verb in ("execute", "compensate", "retry")
+    ]
+
+
+def test_who_has_the_saga_of_another_run_need_not_say_why(operator: APIClient) -> None:
+    saga_id = started(caller("client"), execute=False)
+    assert operator.post(f"{SAGAS}/{saga_id}/execute").status_code == 202
+    assert SagaEvent.objects.get(saga_id=saga_id, kind="execute").reason == "told to run"
 
 
 def test_no_body_is_no_arguments_but_null_is_not_a_body(operator: APIClient) -> None:
@@ -118,13 +145,15 @@ def test_pausing_skipping_and_another_deadline(operator: APIClient) -> None:
     assert operator.post(f"{path}/pause", {"reason": "audit"}, format="json").status_code == 202
     assert engine.due_positions(engine.load(saga_id)) == ()
     deadline = {"deadline": "2130-01-01T12:00:00+02:00"}
+    deadline["reason"] = "it takes longer"
     assert operator.post(f"{path}/change-deadline", deadline, format="json").json()["deadline_at"] == (
         "2130-01-01T10:00:00Z"
     )
-    operator.post(f"{path}/resume")
-    answer = operator.post(f"{path}/skip", {"step": "validate-employee", "data": {}}, format="json")
+    operator.post(f"{path}/resume", {"reason": "audited"}, format="json")
+    skip = {"step": "validate-employee", "data": {}, "reason": "seen to by hand"}
+    answer = operator.post(f"{path}/skip", skip, format="json")
     assert answer.json()["steps"][0]["status"] == "skipped"
-    assert operator.post(f"{path}/skip", {"step": "nothing"}, format="json").status_code == 409
+    assert operator.post(f"{path}/skip", skip | {"step": "nothing"}, format="json").status_code == 409
 
 
 def test_a_signal_counts_once_and_an_approval_is_one(operator: APIClient, patient: str) -> None:

@@ -98,6 +98,14 @@ def test_the_types_tell_who_paused_them_and_why() -> None:
     assert "stocktaking" not in sagas("types")
 
 
+@pytest.mark.parametrize("command", ["retry", "pause-type", "close-circuit"])
+def test_nothing_is_done_without_a_reason(command: str) -> None:
+    with pytest.raises(CommandError, match="--reason"):
+        sagas(command, uuid4())
+    with pytest.raises(CommandError, match="--reason: say why"):
+        sagas(command, uuid4(), "--reason", " ")
+
+
 def test_a_deployment_fails_while_a_saga_on_its_way_has_no_code() -> None:
     packed()
     running = engine.start("test_boxed", {}).state

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import structlog
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.models import Count
@@ -20,6 +22,8 @@ from sagas.errors import SagaError
 from sagas.interventions import VERBS
 from sagas.models import Saga, TypePause
 from sagas.state import SagaState, Status
+
+log = structlog.get_logger(__name__)
 
 
 class Command(BaseCommand):
@@ -37,6 +41,7 @@ class Command(BaseCommand):
         commands.add_parser("scan", help="run the recovery and timeout scans once, now")
         close = commands.add_parser("close-circuit", help="close a participant's circuit by hand")
         close.add_argument("participant")
+        close.add_argument("--reason", type=reason, required=True)
         chart = commands.add_parser("graph", help="a definition as a Mermaid flowchart")
         chart.add_argument("type")
         chart.add_argument("--saga", type=UUID, help="mark where this saga stands")
@@ -45,7 +50,7 @@ class Command(BaseCommand):
         for name in ("pause-type", "resume-type"):
             one = commands.add_parser(name, help=f"{name.split('-')[0]} all sagas of a type")
             one.add_argument("type")
-            one.add_argument("--reason", required=True)
+            one.add_argument("--reason", type=reason, required=True)
         for verb in VERBS.values():
             self._add_verb(commands.add_parser(verb.name, help=verb.help), verb.arguments)
 
@@ -59,7 +64,7 @@ class Command(BaseCommand):
         parser.add_argument("--limit", type=int, default=100, help="at most so many (default 100)")
         parser.add_argument("--per-second", type=float, default=50, help="at most so many (default 50)")
         parser.add_argument("--dry-run", action="store_true", help="only say what would happen to each")
-        parser.add_argument("--reason", required=True)
+        parser.add_argument("--reason", type=reason, required=True)
         parser.add_argument("--request-id", help="repeating a request under the same id is harmless")
         if "step" in arguments:
             parser.add_argument("--step", required=True)
@@ -159,8 +164,12 @@ class Command(BaseCommand):
 
     def close_circuit(self, options: dict[str, Any]) -> None:
         """Forget a participant's failures."""
-        breaker.reset(options["participant"])
-        self.stdout.write(f"the circuit of {options['participant']} is closed")
+        name = options["participant"]
+        breaker.reset(name)
+        log.warning(
+            "circuit closed by hand", participant=name, actor=getpass.getuser(), reason=options["reason"]
+        )
+        self.stdout.write(f"the circuit of {name} is closed")
 
     # --- Looking
 
@@ -224,6 +233,13 @@ class Command(BaseCommand):
         for row in cells:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.stdout.write(line.rstrip())
+
+
+def reason(given: str) -> str:
+    """Why somebody intervenes, which is never blank."""
+    if not given.strip():
+        raise ArgumentTypeError("say why")
+    return given.strip()
 
 
 def ring(state: SagaState, due: Sequence[int]) -> None:
