@@ -1,4 +1,4 @@
-"""The servers that are given by URL: do they answer, and are they new enough?"""
+"""The servers that are given by URL: do they answer, and are they new and wide enough?"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +14,8 @@ from stack.programs import OLDEST_POSTGRES
 
 SCHEMES = ("postgresql", "postgres", "pgsql")
 PATIENCE = 5
+# What the processes of a stack hold at most, all pools full, with a few for whoever looks on.
+CONNECTIONS_NEEDED = 90
 
 
 def require_given(config: Config) -> None:
@@ -25,11 +27,14 @@ def require_given(config: Config) -> None:
 
 
 def require_postgres(url: str) -> None:
-    """Raises Trouble unless a PostgreSQL that is new enough answers at `url`; the database may be missing."""
+    """Raises Trouble unless a PostgreSQL that is new and wide enough answers at `url`.
+
+    The database may be missing.
+    """
     try:
         if urlsplit(url).scheme not in SCHEMES:
             raise ValueError("it names no PostgreSQL")
-        major = postgres_version(dj_database_url.parse(url))
+        major, connections = postgres_facts(dj_database_url.parse(url))
     except (psycopg.Error, ValueError) as error:
         reason = " ".join(str(error).split())
         raise Trouble(
@@ -38,10 +43,18 @@ def require_postgres(url: str) -> None:
         ) from error
     if major < OLDEST_POSTGRES:
         raise Trouble(f"DATABASE_URL: that is PostgreSQL {major}; {OLDEST_POSTGRES} or later is needed.")
+    if connections < CONNECTIONS_NEEDED:
+        raise Trouble(
+            f"DATABASE_URL: that server allows {connections} connections, and a stack may hold "
+            f"{CONNECTIONS_NEEDED}.\nRaise its max_connections (100 by default) and restart it."
+        )
 
 
-def postgres_version(database: Mapping[str, Any]) -> int:
-    """The major version of the server of Django's settings `database`. Raises psycopg.Error."""
+def postgres_facts(database: Mapping[str, Any]) -> tuple[int, int]:
+    """Major version and max_connections of the server of Django's settings `database`.
+
+    Raises psycopg.Error.
+    """
     server = {
         "host": database["HOST"],
         "port": database["PORT"] or None,
@@ -57,7 +70,8 @@ def postgres_version(database: Mapping[str, Any]) -> int:
             raise
         connection = psycopg.connect(dbname="postgres", **server)
     with connection:
-        return connection.info.server_version // 10_000
+        row = connection.execute("SELECT current_setting('max_connections')::int").fetchone()
+        return connection.info.server_version // 10_000, row[0] if row else 0
 
 
 def require_redis(url: str) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import psutil
 import psycopg
+import pytest
 import redis
 
+from stack import given
 from stack.config import ROOT
+from stack.errors import Trouble
 from stack.given import require_postgres, require_redis
 from stack.ports import free_port
-from stack.servers import Postgres, throwaway
+from stack.servers import Postgres, ServerUrls, throwaway
 from stack.waiting import wait_until
 
 OWNER = """
@@ -54,6 +57,12 @@ def test_servers_answer_and_then_are_gone() -> None:
         folder = folder_of(urls.database)
     assert not answers(urls.database, urls.redis)
     assert not folder.exists()
+
+
+def test_a_server_of_few_connections_is_refused(servers: ServerUrls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given, "CONNECTIONS_NEEDED", 100_000)
+    with pytest.raises(Trouble, match=r"allows \d+ connections.*\n.*max_connections"):
+        require_postgres(servers.database)
 
 
 def test_servers_end_with_an_owner_that_is_killed() -> None:
