@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.test import override_settings
+from pytest_django import Settings
 
 from sagas import checks
-from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, step
+from sagas.definition import Call, Participant, Retry, SagaDefinition, SagaView, registry, step
 from sagas.graph import mermaid
 from sagas.reading import findings
 from sagas.retail.sales import SalesSaga
@@ -74,6 +77,61 @@ class Stranger(SagaDefinition, register=False):
     @step(retry=Retry(attempts=20, cap=timedelta(hours=1)))
     def look(self, saga: SagaView) -> Call:
         return shop.get("look")
+
+
+class Blind(SagaDefinition, register=False):
+    """Reads the result of a step that comes later."""
+
+    type = "blind"
+
+    @step
+    def look(self, saga: SagaView) -> Call:
+        return shop.get("look", saga.results.pay["id"])
+
+    @step
+    def pay(self, saga: SagaView) -> Call:
+        return shop.post("pay")
+
+
+def said(definition: type[SagaDefinition] | None = None) -> set[tuple[str, bool]]:
+    """What `manage.py check` says of a definition, or of all; each with whether it is an error."""
+    about = definition.__name__ if definition is not None else ""
+    return {
+        (str(found.id), found.is_serious())
+        for found in run_checks()
+        if str(found.id).startswith("sagas.") and about in found.msg
+    }
+
+
+def test_a_definition_with_findings_fails_the_system_check() -> None:
+    assert said() == set()
+    with registered(Stranger, Blind):
+        assert said(Stranger) == {("sagas.W006", False), ("sagas.W007", False), ("sagas.W011", False)}
+        assert said(Blind) == {("sagas.E011", True), ("sagas.W007", False)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "serious"),
+    [
+        ({"SAGAS": {"LEASE_MARGIN": timedelta(0)}}, "E001", True),
+        ({"SAGAS": {"LEASE_MARGIN": timedelta(seconds=-1)}}, "E001", True),
+        ({"CELERY_TASK_SOFT_TIME_LIMIT": 30}, "E003", True),
+        ({"CELERY_BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 30}}, "E004", True),
+        ({"SAGAS": {"PARTICIPANTS": {}}}, "W007", False),
+        ({"REST_FRAMEWORK": {}}, "W005", False),
+    ],
+)
+def test_a_setting_that_does_not_fit_fails_the_system_check(
+    settings: Settings, changes: dict[str, Any], code: str, serious: bool
+) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, settings.SAGAS | value if name == "SAGAS" else value)
+    assert (f"sagas.{code}", serious) in said()
+
+
+def test_a_project_without_definitions_is_told_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "by_key", {})
+    assert said() == {("sagas.W002", False)}
 
 
 def test_whoever_is_called_has_an_address() -> None:
