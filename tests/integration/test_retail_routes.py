@@ -4,9 +4,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connections
 from rest_framework.test import APIClient
 
+from sagas import dispatch
+from sagas.api import waiting
 from sagas.definition import registry
+from sagas.state import SagaState
 from tests.api import caller
 from tests.business import INPUTS
 from tests.retail import drive, original
@@ -43,6 +47,35 @@ def test_a_route_starts_its_saga(client: APIClient, route: str, saga_type: str) 
     drive(UUID(answer.json()["id"]))
     status = client.get(f"/api/saga/{answer.json()['id']}/status/").json()
     assert (status["type"], status["status"]) == (saga_type, "completed")
+
+
+def test_a_route_answers_with_the_end_though_nobody_asked_it_to_wait(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(state: SagaState, *_: object) -> None:
+        drive(state.id)
+        connections.close_all()
+
+    monkeypatch.setattr(dispatch, "ring", work)
+    answer = client.post("/api/saga/sales", INPUTS["sales_saga"], format="json")
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+
+
+def test_every_route_waits_for_30_seconds_unless_told_otherwise(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def poll(state: SagaState, seconds: float) -> SagaState:
+        waited.append(seconds)
+        return state
+
+    monkeypatch.setattr(waiting, "_poll", poll)
+    for route, saga_type in ROUTES.items():
+        assert client.post(route, INPUTS[saga_type], format="json").status_code == 202
+        client.post(route, INPUTS[saga_type], format="json", headers={"Prefer": "wait=3"})
+        post(client, route, INPUTS[saga_type])
+    assert waited == [30, 3] * len(ROUTES)
 
 
 @pytest.mark.parametrize(("route", "saga_type"), ROUTES.items())
