@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,14 @@ from ruamel.yaml import YAML
 
 from sagas import metrics
 from sagas.choreography import metrics as choreography
+from sagas.conf import conf
+from sagas.models import STUCK_AFTER
 from stack.config import PORTS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 DASHBOARDS = sorted((CONFIG / "grafana" / "dashboards").glob("*.json"))
+PROMTOOL = shutil.which("promtool")
 TARGET = {"job", "instance"}
 WORDS = {"by", "without", "or", "and", "unless", "on", "ignoring", "bool", "offset"}
 # What docs and dashboards of others rely on: exact names and labels.
@@ -190,6 +196,61 @@ def test_every_alert_says_how_bad_it_is_and_what_mends_it() -> None:
     routes = loaded(CONFIG / "alertmanager" / "alertmanager.yml")["route"]["routes"]
     critical = next(route for route in routes if route["matchers"] == ['severity="critical"'])
     assert critical["receiver"] == "on-call"
+
+
+# --- When alerts go off -------------------------------------------------------------------------------
+
+
+def alerts() -> dict[str, tuple[str, str, str]]:
+    """Of each alert: what must hold, for how long, and how bad that is."""
+    return {
+        rule["alert"]: (" ".join(rule["expr"].split()), rule.get("for", ""), rule["labels"]["severity"])
+        for group in loaded(CONFIG / "prometheus" / "rules" / "alerts.yml")["groups"]
+        for rule in group["rules"]
+    }
+
+
+def test_a_saga_is_stuck_after_5_minutes_without_a_transition() -> None:
+    assert timedelta(minutes=5) == STUCK_AFTER
+    assert alerts()["SagaStuck"] == ("max(saga_stuck_count) > 0", "1m", "warning")
+    assert alerts()["SagaStuckForLong"] == ("max(saga_stuck_count) > 0", "15m", "critical")
+
+
+def test_more_than_a_tenth_of_broken_sagas_in_5_minutes_calls_whoever_is_on_call() -> None:
+    assert alerts()["SagaFailureRateHigh"] == ("saga:broken:ratio5m > 0.1", "1m", "critical")
+    expressions = dict(rules())
+    counted = [name for name in expressions if name.endswith("increase5m") and name.startswith("type:")]
+    assert len(counted) == 3
+    for name in counted:
+        assert set(re.findall(r"\[(.*?)]|offset (\w+)", expressions[name])) == {("5m", ""), ("", "5m")}
+
+
+def test_a_saga_that_waits_for_a_person_is_an_alert_and_one_that_cannot_be_undone_a_critical_one() -> None:
+    of_status = "sum by (type) (max by (type, status) (saga_total{{status={}}})) > 0"
+    assert alerts()["SagaParked"] == (of_status.format('"parked"'), "1m", "warning")
+    assert alerts()["SagaCompensationFailed"] == (of_status.format('"compensation_failed"'), "", "critical")
+
+
+def test_late_scans_and_a_deaf_worker_are_seen_before_a_saga_counts_as_stuck() -> None:
+    for alert in ("WorkerDeaf", "ScanLate"):
+        expression, lasting, severity = alerts()[alert]
+        limits = {int(seconds) for seconds in re.findall(r"> (\d+)", expression)}
+        assert (lasting, severity) == ("1m", "critical")
+        assert max(limits) <= STUCK_AFTER.total_seconds()
+        slowest = max(conf().timeout_period, conf().recovery_period).total_seconds()
+        assert min(limits) >= 2 * slowest, "a scan that runs as it should must not alert"
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not on the PATH")
+def test_the_alerts_tell_the_scenarios_of_their_own_tests_apart() -> None:
+    for words in (
+        ["test", "rules", "rules.test.yml"],
+        ["check", "config", "--syntax-only", "prometheus.yml"],
+    ):
+        ran = subprocess.run(
+            [str(PROMTOOL), *words], cwd=CONFIG / "prometheus", capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 # --- Business refusals are told from faults by the reasons that the engine itself gives ---------------
