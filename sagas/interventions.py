@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sagas import waits
 from sagas.definition import SagaDefinition, plain
 from sagas.draft import Draft
 from sagas.errors import DefinitionError, NotAllowed
@@ -19,6 +20,7 @@ from sagas.facts import past_pivot, started_a_child, unstarted
 from sagas.state import (
     FINISHED,
     NEEDS_PERSON,
+    UNDO_UNFINISHED,
     Decision,
     Effect,
     Entry,
@@ -135,6 +137,8 @@ def _undo_again(draft: Draft) -> None:
             undo_crashes=0,
             undo_error=None,
         )
+        if (step.undo_error or {}).get("code") == UNDO_UNFINISHED:
+            draft.update_step(step.position, undo_started_at=None)
         draft.count_total_anew(step.position)
     draft.undo_next()
 
@@ -163,6 +167,8 @@ def _unpark(draft: Draft) -> None:
             )
         if step.status is StepStatus.PENDING:
             draft.count_total_anew(step.position)
+        if (until := waits.end_of(step)) is not None and step.started_at is not None:
+            waits.postpone(draft, step.position, draft.now + (until - step.started_at))
     later = draft.now + draft.definition.deadline
     draft.update(deadline_at=max(draft.state.deadline_at or later, later))
     draft.read_all_mail()
@@ -353,6 +359,9 @@ def resume(draft: Draft, wish: Wish) -> str:
         if step.due_at is not None:
             draft.update_step(step.position, due_at=draft.now)
             draft.count_total_anew(step.position)
+        if (until := waits.end_of(step)) is not None:
+            held = draft.now - max(paused, step.started_at or paused)
+            waits.postpone(draft, step.position, until + held)
     return ""
 
 

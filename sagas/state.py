@@ -394,6 +394,7 @@ class LockGranted:
 
 Event = Recorded | LeaseExpired | Overdue | Rung | Signalled | Resolved | WaitOver | Polled | LockGranted
 
+UNDO_UNFINISHED = "undo_unfinished"  # the code of a compensation that was accepted and does not end
 MAX_CRASHES = 5
 MAX_RINGS = 6
 MAX_MAIL = 100

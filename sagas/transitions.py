@@ -18,6 +18,7 @@ from sagas.draft import Draft
 from sagas.facts import past_pivot
 from sagas.state import (
     MAX_CRASHES,
+    UNDO_UNFINISHED,
     Accepted,
     Decision,
     Deferred,
@@ -46,6 +47,7 @@ from sagas.state import (
 )
 
 RETRY_LATER_AFTER = timedelta(minutes=1)
+ACCEPTED_FOR = timedelta(days=1)
 
 
 def begin(
@@ -131,6 +133,8 @@ def _record(draft: Draft, event: Recorded) -> None:
     outcome, position = event.outcome, event.position
     before = draft.state.steps[position].effect
     draft.update(rings=0)
+    if isinstance(outcome, Accepted | Transient | Unknown | Deferred):
+        outcome = waits.early(draft.state.steps[position]) or outcome
     match outcome:
         case Done():
             draft.completed(position, outcome.result)
@@ -268,11 +272,21 @@ def _record_undo(draft: Draft, event: Recorded) -> None:
             draft.park(position, outcome.code, outcome.reason)
         case Transient() | Unknown():
             _undo_again_or_park(draft, position, outcome)
+        case Accepted() if outcome.kind == "callback" and _undo_unfinished(draft, position):
+            reason = "the participant accepts the compensation each time it is asked, and does not finish it"
+            draft.park(position, UNDO_UNFINISHED, reason)
         case Accepted():
             wait = waits.POLL_FIRST * 2 ** min(draft.state.steps[position].undo_forgiven, 3)
             _undo_later(draft, position, "accepted", f"{outcome.kind} is being undone", wait)
         case Deferred():
             _undo_later(draft, position, "deferred", outcome.reason, outcome.wait)
+
+
+def _undo_unfinished(draft: Draft, position: int) -> bool:
+    """Whether a compensation that its participant has accepted was waited for long enough."""
+    step, undo = draft.state.steps[position], draft.declared(position).undo
+    patience = (undo.retry.total if undo is not None else None) or ACCEPTED_FOR
+    return draft.now - (step.undo_started_at or draft.now) >= patience
 
 
 def _undo_later(draft: Draft, position: int, code: str, reason: str, wait: timedelta) -> None:
@@ -320,11 +334,12 @@ def _expire_lease(draft: Draft, event: LeaseExpired) -> str:
     else:
         draft.update_step(position, crashes=crashes, forgiven=step.forgiven + 1)
     draft.note("lease_expired", position, crashes=crashes)
-    if event.learnt is not None:
+    learnt = event.learnt or (None if undoing else waits.early(step))
+    if learnt is not None:
         attempt, generation = (
             (step.undo_attempts, step.undo_generation) if undoing else (step.attempts, step.generation)
         )
-        recorded = Recorded(position, undoing, generation, attempt, event.learnt)
+        recorded = Recorded(position, undoing, generation, attempt, learnt)
         (_record_undo if undoing else _record)(draft, recorded)
         return ""
     if undoing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from sagas.draft import Draft
 from sagas.facts import unstarted
@@ -13,13 +14,16 @@ from sagas.state import (
     Effect,
     Entry,
     Polled,
+    Refused,
     Resolved,
     Signalled,
     Status,
+    StepState,
     StepStatus,
     WaitOver,
 )
 
+EARLY = "early"
 POLL_FIRST = timedelta(seconds=5)
 POLL_CAP = timedelta(minutes=10)
 
@@ -66,7 +70,12 @@ def signalled(draft: Draft, event: Signalled) -> str:
 
 
 def resolved(draft: Draft, event: Resolved) -> str:
+    """The word of a slow participant or a child; one that overtakes its call's answer is kept (rule 17)."""
     step = draft.state.steps[event.position]
+    if step.status is StepStatus.IN_PROGRESS and step.generation == event.generation:
+        if early(step) is None:
+            draft.update_step(event.position, wait=_kept(event.outcome))
+        return ""
     if step.status is not StepStatus.WAITING or step.generation != event.generation:
         return "the step no longer waits for this"
     if isinstance(event.outcome, Done):
@@ -77,11 +86,27 @@ def resolved(draft: Draft, event: Resolved) -> str:
     return ""
 
 
+def _kept(outcome: Done | Refused) -> dict[str, Any]:
+    if isinstance(outcome, Done):
+        return {"kind": EARLY, "result": outcome.result}
+    return {"kind": EARLY, "code": outcome.code, "reason": outcome.reason}
+
+
+def early(step: StepState) -> Done | Refused | None:
+    """What was heard of a claimed step before the answer to its call was recorded."""
+    kept = step.wait or {}
+    if kept.get("kind") != EARLY:
+        return None
+    return Refused(kept["code"], kept["reason"]) if "code" in kept else Done(kept["result"])
+
+
 def wait_over(draft: Draft, event: WaitOver) -> str:
     step = draft.state.steps[event.position]
     end = (step.wait or {}).get("until")
     if step.status is not StepStatus.WAITING or end is None or datetime.fromisoformat(end) > draft.now:
         return "the wait is not over"
+    if draft.state.paused_at is not None or draft.state.status is Status.PARKED:
+        return "the saga stands still, and so does its wait"
     kind = (step.wait or {})["kind"]
     if kind == "timer":
         draft.completed(event.position, {})
@@ -91,6 +116,21 @@ def wait_over(draft: Draft, event: WaitOver) -> str:
         )
     draft.go_on()
     return ""
+
+
+def postpone(draft: Draft, position: int, end: datetime) -> None:
+    """Let a step whose saga stood still wait until `end` at least (rule 20); a timer stays as it is."""
+    step = draft.state.steps[position]
+    wait = step.wait or {}
+    if step.status is StepStatus.WAITING and wait.get("until") and wait["kind"] != "timer":
+        until = max(datetime.fromisoformat(wait["until"]), end)
+        draft.update_step(position, wait={**wait, "until": until.isoformat()})
+
+
+def end_of(step: StepState) -> datetime | None:
+    """When a step's wait is over as things stand; None if it has no end or does not wait."""
+    until = (step.wait or {}).get("until")
+    return datetime.fromisoformat(until) if until and step.status is StepStatus.WAITING else None
 
 
 def polled(draft: Draft, event: Polled) -> str:

@@ -25,6 +25,7 @@ from sagas.state import (
     Impossible,
     Outcome,
     Refused,
+    Resolved,
     SagaState,
     Transient,
     Unknown,
@@ -55,6 +56,8 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
             progress = engine.record(definition, state, position, outcome, cached=cached, go_on=go_on)
         except UNSTORABLE as error:
             return engine.record(definition, state, position, unstorable(saga_id, error))
+        if outcome == Accepted("child"):
+            progress = _ring_child(state, position, progress)
         if progress.claimed is None or progress.state is None:
             return progress
         if progress.due:  # others of a group: somebody else may take them meanwhile
@@ -139,8 +142,24 @@ def _start_child(state: SagaState, position: int) -> Outcome:
         return Refused("lock_held", str(error))
     except SagaError as error:
         return Impossible("child_not_started", str(error))
-    dispatch.ring(child, engine.due_positions(child), engine.clock.now())
     return children.outcome(child) or Accepted("child")
+
+
+def _ring_child(state: SagaState, position: int, progress: Progress) -> Progress:
+    """Let a child begin once its parent waits for it; one that has ended meanwhile is heard at once.
+
+    The word of its end would have come to a parent that did not wait yet (rule 17).
+    """
+    step = state.steps[position]
+    child = None if step.undoing else engine.child_of(idempotency_key(state.id, step, backward=False))
+    if child is None or progress.state is None:
+        return progress
+    ended = children.outcome(child)
+    if ended is None:
+        dispatch.ring(child, engine.due_positions(child), engine.clock.now())
+        return progress
+    after = engine.happened(progress.state, Resolved(position, step.generation, ended))
+    return Progress(after, engine.due_positions(after))
 
 
 def _child(state: SagaState, position: int) -> SagaState:

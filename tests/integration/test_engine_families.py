@@ -1,12 +1,15 @@
 """Parents and children, and locks of sagas that go on after their end, on a real PostgreSQL (rule 18)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from datetime import datetime
+from typing import Any
 
 import pytest
 
 from sagas import dispatch, engine, recovery, worker
 from sagas.definition import Child, SagaDefinition, SagaInput, SagaView, step
+from sagas.engine import Progress
 from sagas.errors import NotAllowed
 from sagas.interventions import Wish
 from sagas.models import Saga, SagaLock
@@ -21,7 +24,7 @@ from sagas.state import (
     Status,
     Transient,
 )
-from tests.engine import LEASE, claimed, definition_of, drive, put_back, registered
+from tests.engine import LEASE, claimed, definition_of, deliver, drive, put_back, registered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,3 +241,28 @@ def test_a_refused_lock_settles_no_child_that_an_earlier_attempt_may_yet_start()
     assert drive(asleep.id).status is Status.COMPENSATED
     assert isinstance(worker.act(definition_of(asleep), asleep, 0), Refused), "it finds the child undone"
     assert Saga.objects.get(parent=asleep.id).status == "failed"
+
+
+def test_a_child_begins_once_its_parent_waits_and_one_that_has_ended_meanwhile_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rung: list[tuple[str, Status]] = []
+
+    def ring(state: SagaState, due: Sequence[int], now: datetime) -> None:
+        if state.parent_id is not None:
+            rung.append((state.type, engine.load(state.parent_id).status))
+
+    monkeypatch.setattr(dispatch, "ring", ring)
+    deliver(start("test_whole"), 0)
+    assert rung == [("test_part", Status.WAITING)]
+    record = engine.record
+
+    def slow(*what: Any, **more: Any) -> Progress:
+        monkeypatch.setattr(engine, "record", record)
+        drive(Saga.objects.get(parent=what[1].id).id)
+        return record(*what, **more)
+
+    monkeypatch.setattr(engine, "record", slow)
+    parent = start("test_looker")
+    deliver(parent, 0)
+    assert engine.load(parent.id).status is Status.COMPLETED
