@@ -25,6 +25,12 @@ ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", ["*"] if DEBUG else [])
 # Demo users have well-known passwords: in production they are made only where that is asked for.
 SEED_DEMO_USERS = DEBUG or env.bool("SEED_DEMO_USERS", False)
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
+# For a proxy that ends TLS and always sets X-Forwarded-Proto itself, so that no caller can claim it.
+# Strict-Transport-Security and the way from http to https are left to that proxy.
+BEHIND_TLS = env.bool("DJANGO_BEHIND_TLS", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
+SESSION_COOKIE_SECURE = BEHIND_TLS
+CSRF_COOKIE_SECURE = BEHIND_TLS
 
 PARTICIPANT_NAMES: tuple[str, ...] = tuple(
     path.parent.name for path in sorted((BASE_DIR / "participants").glob("*/apps.py"))

@@ -153,7 +153,6 @@ def start_servers(config: Config, record: Record, stack: ExitStack) -> None:
 # As in production, but for the demo's users, whose passwords are printed.
 PRODUCTION_LIKE = {
     "DJANGO_DEBUG": "0",
-    "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost",
     "SEED_DEMO_USERS": "1",
 }
 
@@ -161,6 +160,8 @@ PRODUCTION_LIKE = {
 def environment_of(config: Config, servers: Mapping[str, Postgres | Redis]) -> dict[str, str]:
     """The environment of every process of the stack."""
     own = {name: str(port) for name, port in config.ports.items()}
+    # The stack asks for the health of its API itself, whatever other names that has.
+    own["DJANGO_ALLOWED_HOSTS"] = f"127.0.0.1,{config.environment.get('DJANGO_ALLOWED_HOSTS') or 'localhost'}"
     if "postgres" in servers:
         own["DATABASE_URL"] = f"{servers['postgres'].url}/sagas"
     if "redis" in servers:

@@ -30,3 +30,10 @@ def test_every_participant_has_a_service_that_callers_know(
 def test_every_service_waits_for_services_that_exist(services: dict[str, Any]) -> None:
     for service in services.values():
         assert services.keys() >= dict(service.get("depends_on", {})).keys()
+
+
+def test_every_process_of_the_project_reads_the_file_of_settings(services: dict[str, Any]) -> None:
+    ours = [service for service in services.values() if service["image"] == "sagas"]
+    assert len(ours) > len(PARTICIPANT_NAMES)
+    for service in ours:
+        assert service["env_file"] == [{"path": ".env", "required": False}]
