@@ -54,10 +54,12 @@ class Draft:
     def decision(self) -> Decision:
         """The finished decision."""
         state = replace(self.state, rev=self.before.rev + 1)
-        reopens = (
-            state.lock_key is not None and self.before.status in FINISHED and state.status not in FINISHED
+        reopens = self.before.status in FINISHED and state.status not in FINISHED
+        begins = (
+            state.awaits_lock and not self.before.awaits_lock and self.definition.lock_conflict == "refuse"
         )
-        return Decision(self.before.rev, state, tuple(sorted(self.changed)), tuple(self.audit), reopens)
+        takes_lock = state.lock_key is not None and (reopens or begins)
+        return Decision(self.before.rev, state, tuple(sorted(self.changed)), tuple(self.audit), takes_lock)
 
     def update(self, **changes: Any) -> None:
         """Change the saga itself; a change of status must be an edge of the table."""

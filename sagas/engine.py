@@ -91,8 +91,7 @@ WITH saga AS (
     INSERT INTO sagas_sagastep (saga_id, position, name, {", ".join(STEP_TYPES)})
     SELECT saga.id, x.position, x.name, {", ".join(f"x.{c}" for c in STEP_TYPES)}
     FROM saga, jsonb_to_recordset(%s::jsonb) AS x({RECORDSET})
-), audit AS ({_AUDIT})
-SELECT clock_timestamp(), (SELECT count(*) FROM saga)"""  # noqa: S608  names from our own dataclasses
+), audit AS ({_AUDIT})"""  # noqa: S608  names from our own dataclasses
 
 APPLY = f"""
 WITH saga AS (
@@ -110,10 +109,10 @@ WITH saga AS (
 APPLIED = "\nSELECT clock_timestamp(), (SELECT count(*) FROM saga)"
 # A lock never outlives its saga: it goes in the statement that ends the saga.
 UNLOCK = "\n, unlocked AS (DELETE FROM sagas_sagalock k USING saga WHERE k.saga_id = saga.id)"
-# Before a finished saga is undone or run again, others must be kept out as before: in one statement
-# with the decision, so that a lock that is taken again has a saga that will give it back.
-RELOCK = """
-, relocked AS (
+# Others must be kept out in one statement with the decision, so that a lock that is taken has a saga that
+# will give it back: before a finished saga is undone or run again, and where the second is to be refused.
+LOCK = """
+, locked AS (
     INSERT INTO sagas_sagalock (key, saga_id, held, since)
     SELECT %s, saga.id, true, clock_timestamp() FROM saga
     ON CONFLICT (saga_id) DO UPDATE SET held = true)"""
@@ -289,8 +288,6 @@ def start(
     )
     asked = json.dumps([saga_type, clean, execute], sort_keys=True).encode()
     fingerprint = hashlib.sha256(asked).hexdigest()
-    if key is not None and definition.lock_conflict == "refuse":
-        _refuse_if_held(key, idempotency_key, owner_id)
     if not _insert(decision, owner_id, idempotency_key, fingerprint):
         return _started_before(owner_id, idempotency_key, fingerprint)
     metrics.started(saga_type)
@@ -304,17 +301,20 @@ def _wake_at(state: SagaState) -> datetime | None:
 
 def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerprint: str) -> bool:
     s = decision.state
-    rows = _query(
-        INSERT,
-        (
-            *(s.id, s.type, s.version, s.status, s.epoch, s.rev, s.sequence),
-            *jsons(s.data, s.result, s.error),
-            *(s.correlation_id, owner_id, key, fingerprint),
-            *times(s.created_at, s.started_at, s.finished_at, s.deadline_at),
-            *times(_wake_at(s), resume_at(s), s.waiting_since),
-            *(s.parent_id, s.lock_key, steps_json(s.steps), audit_json(decision.audit)),
-        ),
+    params = (
+        *(s.id, s.type, s.version, s.status, s.epoch, s.rev, s.sequence),
+        *jsons(s.data, s.result, s.error),
+        *(s.correlation_id, owner_id, key, fingerprint),
+        *times(s.created_at, s.started_at, s.finished_at, s.deadline_at),
+        *times(_wake_at(s), resume_at(s), s.waiting_since),
+        *(s.parent_id, s.lock_key, steps_json(s.steps), audit_json(decision.audit)),
+        *([s.lock_key] if decision.takes_lock else []),
     )
+    try:
+        with _savepoint():
+            rows = _query(INSERT + (LOCK if decision.takes_lock else "") + APPLIED, params)
+    except IntegrityError as error:
+        raise _lock_held(s, error) from None
     clock.hear(rows[0][0])
     return bool(rows[0][1])
 
@@ -338,19 +338,16 @@ def apply(decision: Decision) -> bool:
     """Make a decision true; False if the saga is no longer at the revision it was made for.
 
     Raises:
-        LockHeld: it reopens a saga whose lock another one has now.
+        LockHeld: it takes a lock that another saga has.
         IntegrityError: an entry's request id is in the audit already.
     """
     s = decision.state
     ends = s.lock_key is not None and s.status in FINISHED
     try:
         with _savepoint():
-            rows = _apply(decision, UNLOCK if ends else RELOCK if decision.reopens else "")
+            rows = _apply(decision, UNLOCK if ends else LOCK if decision.takes_lock else "")
     except IntegrityError as error:
-        if LOCK_CONSTRAINT not in str(error):
-            raise
-        holder = first_in_line(s.lock_key or "")
-        raise LockHeld(f"its lock {s.lock_key!r} is held by saga {holder}; wait for that one") from None
+        raise _lock_held(s, error) from None
     clock.hear(rows[0][0])
     return bool(rows[0][1])
 
@@ -371,7 +368,7 @@ def _apply(decision: Decision, locking: str) -> list[Any]:
             *times(_wake_at(s), resume_at(s), s.waiting_since),
             *(*jsons(s.mailbox), s.retreat_to, s.id, decision.guard),
             *(steps_json([s.steps[p] for p in decision.changed]), audit_json(decision.audit)),
-            *([s.lock_key] if decision.reopens else []),
+            *([s.lock_key] if decision.takes_lock else []),
         ),
     )
 
@@ -648,16 +645,13 @@ def _told(state: SagaState, event: Signalled | Resolved) -> Progress:
 # --- Locks (rule 18) ------------------------------------------------------------------------------------
 
 
-def _refuse_if_held(key: str, idempotency_key: str | None, owner_id: int | None) -> None:
-    rows = _query("SELECT saga_id FROM sagas_sagalock WHERE key = %s AND held", (key,))
-    if not rows:
-        return
-    if idempotency_key is not None and _query(
-        "SELECT 1 FROM sagas_saga WHERE idempotency_key = %s AND owner_id IS NOT DISTINCT FROM %s::int",
-        (idempotency_key, owner_id),
-    ):
-        return
-    raise LockHeld(f"{key!r} is locked by saga {rows[0][0]}; try again when it has ended")
+def _lock_held(state: SagaState, error: IntegrityError) -> Exception:
+    """What it means that a statement which takes a lock was refused; any other error is itself."""
+    if LOCK_CONSTRAINT not in str(error):
+        return error
+    rows = _query("SELECT saga_id FROM sagas_sagalock WHERE key = %s AND held", (state.lock_key,))
+    holder = f"saga {rows[0][0]}" if rows else "a saga that has just ended"
+    return LockHeld(f"{state.lock_key!r} is locked by {holder}; try again when it has ended")
 
 
 def _root_holds(parent: SagaState, key: str) -> bool:

@@ -230,14 +230,15 @@ class Entry:
 class Decision:
     """What shall be true next, provided the saga is still at revision `guard`.
 
-    `reopens`: the saga had ended and goes on, so it has to take its semantic lock again (rule 18).
+    `takes_lock`: the saga's semantic lock must be free now, and is its own in the same statement (rule 18):
+    of a saga that had ended and goes on, and of one that begins and would not wait.
     """
 
     guard: int
     state: SagaState
     changed: tuple[int, ...]
     audit: tuple[Entry, ...]
-    reopens: bool = False
+    takes_lock: bool = False
 
     @property
     def due(self) -> tuple[int, ...]:

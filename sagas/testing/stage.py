@@ -19,7 +19,6 @@ from uuid import UUID
 
 from sagas.claims import claim_next
 from sagas.definition import SagaDefinition, Step, registry
-from sagas.errors import LockHeld
 from sagas.state import (
     ACTIVE,
     FINISHED,
@@ -166,10 +165,6 @@ class Scene:
         lock = own = definition.lock_key(parsed)
         if lock is not None and parent is not None and self.store.root_holds(parent.saga_id, lock):
             own = None  # re-entrant within one root saga (rule 18)
-        fresh = key is None or self.store.child_of(key) is None
-        holder = self.store.holder(own) if own is not None else None
-        if fresh and holder is not None and definition.lock_conflict == "refuse":
-            raise LockHeld(f"{own!r} is locked by saga {holder}; try again when it has ended")
         stage = Stage(self, definition, UUID(int=len(self.stages) + 1), label, parent, position, lock)
         made = begin(
             definition,
@@ -185,6 +180,8 @@ class Scene:
         if found != stage.saga_id:
             return self.stages[found]
         self.stages[stage.saga_id] = stage
+        if made.takes_lock:
+            self.exclusion.queued(stage)
         stage.note(f"{definition.type} starts")
         if parent is not None:
             parent.monitor.bore(position)

@@ -78,14 +78,18 @@ class MemoryStore:
 
         Raises:
             IdempotencyConflict: the key was used with another request.
+            LockHeld: it takes a lock that another saga has.
         """
         state = decision.state
-        if idempotency_key is not None:
-            known = self._starts.setdefault((owner_id, idempotency_key), (state.id, fingerprint))
+        known = self._starts.get((owner_id, idempotency_key or ""))
+        if known is not None:
             if known[1] != fingerprint:
                 raise IdempotencyConflict(f"{idempotency_key!r} was used with another request")
-            if known[0] != state.id:
-                return known[0]
+            return known[0]
+        if decision.takes_lock:
+            self.seize(state)
+        if idempotency_key is not None:
+            self._starts[owner_id, idempotency_key] = (state.id, fingerprint)
         self.rows[state.id] = Row(state, self.wake(state), resume_at(state), list(decision.audit))
         return state.id
 
@@ -126,7 +130,7 @@ class MemoryStore:
 
         Raises:
             AskedBefore: an entry's request id is in the audit already.
-            LockHeld: it reopens a saga whose lock another one has now.
+            LockHeld: it takes a lock that another saga has.
         """
         row = self._row(decision.state.id)
         if not self.may_apply(row.state, decision):
@@ -134,8 +138,8 @@ class MemoryStore:
         asked = {entry.request_id for entry in decision.audit} - {None}
         if any(entry.request_id in asked for entry in row.audit):
             raise AskedBefore(f"request {asked} of saga {decision.state.id} was applied before")
-        if decision.reopens:
-            self.take_again(decision.state)
+        if decision.takes_lock:
+            self.seize(decision.state)
         row.state = self.merged(row.state, decision)
         if row.state.status in FINISHED:
             self.release(row.state)
@@ -207,12 +211,12 @@ class MemoryStore:
         if self.holder(state.lock_key) == state.id:
             del self.holders[state.lock_key]
 
-    def take_again(self, state: SagaState) -> None:
-        """The lock of a saga that goes on after its end (`Decision.reopens`)."""
+    def seize(self, state: SagaState) -> None:
+        """The lock that a decision takes (`Decision.takes_lock`)."""
         key = state.lock_key or ""
         holder = self.holders.setdefault(key, state.id)
         if holder != state.id:
-            raise LockHeld(f"its lock {key!r} is held by saga {holder}; wait for that one")
+            raise LockHeld(f"{key!r} is locked by saga {holder}; try again when it has ended")
         queue = self.queues.setdefault(key, [])
         if state.id not in queue:
             queue.append(state.id)

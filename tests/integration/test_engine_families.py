@@ -10,7 +10,7 @@ import pytest
 from sagas import dispatch, engine, recovery, worker
 from sagas.definition import Child, SagaDefinition, SagaInput, SagaView, step
 from sagas.engine import Progress
-from sagas.errors import NotAllowed
+from sagas.errors import LockHeld, NotAllowed
 from sagas.interventions import Wish
 from sagas.models import Saga, SagaLock
 from sagas.state import (
@@ -24,7 +24,7 @@ from sagas.state import (
     Status,
     Transient,
 )
-from tests.engine import LEASE, claimed, definition_of, deliver, drive, put_back, registered
+from tests.engine import LEASE, claimed, definition_of, deliver, drive, put_back, registered, together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,6 +114,29 @@ def undone(parent: SagaState) -> SagaState:
 
 
 # --- Locks ----------------------------------------------------------------------------------------
+
+
+def test_of_sagas_that_begin_together_one_is_accepted_where_that_is_declared() -> None:
+    begun = together(*[start] * 4)
+    accepted = [saga for saga in begun if isinstance(saga, SagaState)]
+    assert len(accepted) == 1
+    assert all(isinstance(one, LockHeld) for one in begun if one is not accepted[0])
+    assert (Saga.objects.count(), SagaLock.objects.count()) == (1, 1)
+    drive(accepted[0].id)
+    assert not start().awaits_lock
+
+
+def test_a_saga_that_was_created_to_wait_is_refused_when_it_is_to_begin() -> None:
+    kept = engine.start("test_part", {}, execute=False).state
+    holder = start()
+    with pytest.raises(NotAllowed, match="'part:1' is locked by saga"):
+        engine.execute(kept.id, actor="ann")
+    assert engine.load(kept.id) == kept
+    drive(holder.id)
+    begun = engine.execute(kept.id, actor="ann").state
+    assert begun is not None
+    assert not begun.awaits_lock
+    assert drive(kept.id).status is Status.COMPLETED
 
 
 @pytest.mark.parametrize("verb", ["compensate", "retry", "retry-from"])

@@ -339,7 +339,7 @@ class ShutsOutTheFamily(MemoryStore):
 class ForgetsToTakeAgain(MemoryStore):
     """Undoes a finished saga, or runs it again, without its lock."""
 
-    def take_again(self, state: SagaState) -> None:
+    def seize(self, state: SagaState) -> None:
         """Do without."""
 
 
