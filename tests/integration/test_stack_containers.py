@@ -25,7 +25,9 @@ def port(transactional_db: None, servers: ServerUrls) -> Iterator[int]:
     """Where an API answers as the container `api` does behind TLS."""
     given = REQUIRED | {"DJANGO_ALLOWED_HOSTS": HOST, "DJANGO_BEHIND_TLS": "1"}
     addresses = {"DATABASE_URL": url_of("default"), "REDIS_URL": servers.redis}
-    environment = environment_of("api", given) | addresses
+    # The server itself believes a proxy on its own machine; that of a container is elsewhere.
+    apart = {"FORWARDED_ALLOW_IPS": "192.0.2.1"}
+    environment = environment_of("api", given) | addresses | apart
     with served("sagaproject.wsgi:application", environment) as (url, _):
         yield urlsplit(url).port or 0
 
