@@ -166,7 +166,15 @@ def environment_of(config: Config, servers: Mapping[str, Postgres | Redis]) -> d
         own["DATABASE_URL"] = f"{servers['postgres'].url}/sagas"
     if "redis" in servers:
         own["REDIS_URL"] = servers["redis"].url
-    return {**PRODUCTION_LIKE, **secrets_of(config.data), **demo.TOKENS, **config.environment, **own}
+    callbacks = {"SAGA_CALLBACK_URL": config.api_url}
+    return {
+        **PRODUCTION_LIKE,
+        **callbacks,
+        **secrets_of(config.data),
+        **demo.TOKENS,
+        **config.environment,
+        **own,
+    }
 
 
 def prepare(config: Config, environment: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """The compose file runs every participant apart, and tells the orchestrator where."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -37,3 +38,15 @@ def test_every_process_of_the_project_reads_the_file_of_settings(services: dict[
     assert len(ours) > len(PARTICIPANT_NAMES)
     for service in ours:
         assert service["env_file"] == [{"path": ".env", "required": False}]
+
+
+@pytest.mark.parametrize("caller", ["worker", "maintenance", "api"])
+def test_slow_participants_are_told_to_call_the_api_back(services: dict[str, Any], caller: str) -> None:
+    url = urlsplit(composing.environment_of(caller, composing.REQUIRED)["SAGA_CALLBACK_URL"])
+    assert (url.scheme, url.port) == ("http", 8000)
+    assert url.hostname in services
+    assert url.hostname in composing.environment_of("api", composing.REQUIRED)["DJANGO_ALLOWED_HOSTS"].split(
+        ","
+    )
+    elsewhere = composing.REQUIRED | {"SAGA_CALLBACK_URL": "https://sagas.example"}
+    assert composing.environment_of(caller, elsewhere)["SAGA_CALLBACK_URL"] == "https://sagas.example"
