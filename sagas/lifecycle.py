@@ -13,10 +13,12 @@ from wsgiref.simple_server import WSGIServer
 
 import structlog
 from celery.signals import worker_init, worker_process_shutdown, worker_ready
+from django.db import DatabaseError, connections
 from kombu.exceptions import OperationalError
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from sagas import versions
 from sagas.celery import SCAN_EXPIRES
 from sagas.conf import conf
 
@@ -61,15 +63,29 @@ def every_process() -> CollectorRegistry:
 
 @worker_ready.connect
 def ring_for_scans(sender: Any, **_: Any) -> None:
-    """Have interrupted sagas found now (rule 19), and the canary sing, by which workers are known to work.
+    """Have interrupted and overdue sagas found now (rule 19), and the canary sing, a sign of life.
 
     A worker that starts may follow one that was lost; whether it works need not wait for beat either.
     """
     try:
-        for name in ("recover", "canary"):
+        for name in ("recover", "expire", "canary"):
             sender.app.send_task(f"sagas.scan.{name}", expires=SCAN_EXPIRES.total_seconds())
     except (OperationalError, OSError) as error:
         log.warning("broker unreachable, the next tick of beat will scan", error=str(error))
+
+
+@worker_ready.connect
+def name_what_has_no_code(**_: Any) -> None:
+    """Say which sagas in flight this worker has no code for: a release may have dropped it (rule 2)."""
+    try:
+        missing = versions.without_code()
+    except DatabaseError as error:
+        log.warning("versions in flight are unknown", error=str(error))
+        return
+    finally:
+        connections.close_all()  # children that are forked later must not inherit it
+    if missing:
+        log.error("no code here for sagas in flight", versions=missing, mend=versions.MEND)
 
 
 @worker_process_shutdown.connect

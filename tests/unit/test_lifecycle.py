@@ -81,11 +81,11 @@ def test_a_port_that_is_taken_stops_no_worker(folder: Path, settings: Settings) 
     assert logs[0]["log_level"] == "error"
 
 
-def test_a_worker_asks_for_a_scan_and_the_canary_as_it_starts() -> None:
+def test_a_worker_asks_for_the_scans_and_the_canary_as_it_starts() -> None:
     sent: list[str] = []
     consumer = SimpleNamespace(app=SimpleNamespace(send_task=lambda name, **_: sent.append(name)))
     lifecycle.ring_for_scans(consumer)
-    assert sent == [tasks.recover.name, tasks.canary.name]
+    assert sent == [tasks.recover.name, tasks.expire.name, tasks.canary.name]
 
 
 def test_a_worker_starts_without_a_broker_to_ask() -> None:

@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.models import Count
 
-from sagas import breaker, bulk, dispatch, engine, graph, recovery
+from sagas import breaker, bulk, dispatch, engine, graph, recovery, versions
 from sagas.definition import registry
 from sagas.errors import SagaError
 from sagas.interventions import VERBS
@@ -202,20 +202,12 @@ class Command(BaseCommand):
 
     def versions(self, options: dict[str, Any]) -> None:
         """A gate for deployments: exit status 1 if a saga in flight has no code here."""
-        sql = """SELECT type, version, count(*) FROM sagas_saga
-                 WHERE status NOT IN ('completed', 'compensated', 'failed') GROUP BY 1, 2 ORDER BY 1, 2"""
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-            flying = cursor.fetchall()
-        missing = []
-        for saga_type, version, count in flying:
-            known = (saga_type, version) in registry.by_key
-            missing += [] if known else [f"{saga_type} version {version}"]
+        for saga_type, version, count in versions.in_flight():
+            known = versions.has_code(saga_type, version)
             self.stdout.write(f"{saga_type} v{version}: {count} in flight{'' if known else '  NO CODE HERE'}")
+        missing = versions.without_code()
         if missing:
-            raise CommandError(
-                f"no code for {', '.join(missing)}: deploy it beside the new version until these have ended"
-            )
+            raise CommandError(f"no code for {', '.join(missing)}: {versions.MEND}")
         self.stdout.write("every saga in flight has its code")
 
     def report(self, options: dict[str, Any]) -> None:
