@@ -57,8 +57,9 @@ class State:
         return [Owned(**one) for one in self._read().get("owned", [])]
 
     def ready(self) -> bool:
-        """Whether everything was healthy and the demo has run."""
-        return bool(self._read().get("ready", False))
+        """Whether everything was healthy and the demo has run, and whoever says so still lives."""
+        owned = self.owned()
+        return bool(owned and owned[0].process() and self._read().get("ready"))
 
     def clear(self) -> None:
         """Says that nothing runs any more."""
