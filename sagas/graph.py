@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from sagas.definition import SagaDefinition, Step
-from sagas.state import SagaState, StepState, StepStatus
+from sagas.state import SagaState, Status, StepState, StepStatus
 
 STYLES = {
     "done": "fill:#d9f2e0,stroke:#1b7f3b,color:#0b3d1c",
@@ -38,7 +38,7 @@ def mermaid(definition: SagaDefinition, state: SagaState | None = None) -> str:
     lines += [f"    {name} --> done" for name in before]
     lines.append("    done([completed])")
     if state is not None:
-        lines += _marks(state.steps)
+        lines += _marks(definition, state)
     return "\n".join(lines) + "\n"
 
 
@@ -65,12 +65,18 @@ def _stage(stage: Sequence[Step], before: Sequence[str]) -> list[str]:
     return lines
 
 
-def _marks(steps: Sequence[StepState]) -> list[str]:
+def _marks(definition: SagaDefinition, state: SagaState) -> list[str]:
     lines = [f"    classDef {name} {style}" for name, style in STYLES.items()]
-    for step in steps:
-        kind = CLASS_OF.get(step.status)
-        if kind is None and step.due_at is not None:
-            kind = "current"
-        if kind is not None:
-            lines.append(f"    class s{step.position} {kind}")
+    for step in state.steps:
+        declared, kind = definition.declared(step.position, step.name), _kind(state, step)
+        if declared is not None and kind is not None:
+            lines.append(f"    class {node(declared)} {kind}")
     return lines
+
+
+def _kind(state: SagaState, step: StepState) -> str | None:
+    """What marks a step: how it stands, and the one that a saga is at or was parked at."""
+    if step.due_at is not None:  # to be done, or to be undone
+        return "current"
+    at_fault = state.status is Status.PARKED and step.name == (state.error or {}).get("step")
+    return CLASS_OF.get(step.status, "failed" if at_fault else None)

@@ -19,7 +19,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from sagas import engine
-from sagas.admin import confirm, timeline
+from sagas.admin import confirm, picture, timeline
 from sagas.admin.audit import history
 from sagas.admin.filters import AttentionFilter, StartedFilter, StatusFilter, TypeFilter
 from sagas.admin.heartbeats import pulses
@@ -27,8 +27,9 @@ from sagas.admin.looks import away, badge, clock, human, pretty, short
 from sagas.admin.paging import BoundedPaginator, id_range
 from sagas.admin.readonly import ReadOnlyAdmin
 from sagas.admin.verbs import OFFERS, Foresight, Offer, foresee
+from sagas.graph import mermaid
 from sagas.models import Saga, SagaStep
-from sagas.state import ACTIVE, FINISHED, Entry, Status
+from sagas.state import ACTIVE, FINISHED, Entry, SagaState, Status
 
 SOME = 200
 CHILDREN = 50
@@ -157,6 +158,7 @@ class SagaAdmin(ReadOnlyAdmin):
         now = engine.clock.now()
         steps = list(SagaStep.objects.filter(saga=saga).order_by("position"))
         rows = timeline.rows(saga, steps, now)
+        state, definition, error = engine.load(saga.id), timeline.declared(saga), saga.error or {}
         return {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -165,22 +167,24 @@ class SagaAdmin(ReadOnlyAdmin):
             "badge": badge(saga.status),
             "facts": facts(saga, now),
             "rows": [with_badges(row) for row in rows],
-            "error": saga.error or {},
+            "error": error,
+            "picture": picture.draw(definition, rows, saga.status, str(error.get("step", ""))),
+            "mermaid": mermaid(definition, state) if definition is not None else "",
             "left": timeline.left_to_undo(rows) if saga.status == Status.COMPENSATION_FAILED else [],
             "input": pretty(saga.data),
             "result": pretty(saga.result) if saga.result is not None else "",
             "active": saga.status not in FINISHED,
             "forward": saga.status in FORWARD,
-            "offers": self._offered(request, saga.id, now),
+            "offers": self._offered(request, state, now),
             "history": history(saga, request.GET.get("before"), now),
         }
 
-    def _offered(self, request: HttpRequest, saga_id: UUID, now: datetime) -> dict[str, Any]:
+    def _offered(self, request: HttpRequest, state: SagaState, now: datetime) -> dict[str, Any]:
         """What this user may do, each with the reason if it does not fit the saga's state."""
         permitted = [offer for offer in OFFERS.values() if offer.permitted(request)]
         if not permitted:
             return {}
-        state, actor = engine.load(saga_id), request.user.get_username()
+        actor = request.user.get_username()
         pairs = [(o, foresee(o, state, actor, now, first=True)) for o in permitted]
         return {
             "buttons": [(o, f) for o, f in pairs if o.name in ALWAYS or (o.prominent and f.allowed)],

@@ -17,6 +17,7 @@ from sagas.state import Effect, Status, StepStatus
 BACKWARD = frozenset({Status.COMPENSATING, Status.COMPENSATED, Status.COMPENSATION_FAILED})
 UNDOING = BACKWARD - {Status.COMPENSATED}
 NARROWEST = 0.6
+PIVOT = "point of no return"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ def _call(request: dict[str, Any]) -> str:
 def _tags(step: SagaStep, declaration: Step | None) -> tuple[str, ...]:
     tags = []
     if declaration is not None and declaration.pivot:
-        tags.append("point of no return")
+        tags.append(PIVOT)
     if declaration is not None and declaration.group:
         tags.append(f"parallel: {declaration.group}")
     if step.effect == Effect.UNKNOWN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 
 import pytest
 from django.db import connection
@@ -12,10 +13,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from sagas import engine
-from sagas.admin import audit, timeline
+from sagas.admin import audit, picture, timeline
 from sagas.models import Saga
 from sagas.state import SagaState, Status
 from tests import stories
+from tests.definitions import Group
+from tests.engine import registered
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -70,6 +73,78 @@ def test_every_step_is_a_row_with_its_compensation(admin_client: Client) -> None
     ]
     undone = [row.compensation.label if row.compensation else None for row in rows(state)]
     assert undone == ["undone", "undone", "", "", None]
+
+
+def drawn(client: Client, state: SagaState) -> tuple[list[tuple[str, str]], list[str]]:
+    """The boxes of the picture, name and status, and the names of those that are marked as current."""
+    found = re.findall(
+        r'<g class="saga-box ([^"]*)">\s*<rect[^>]*>\s*<text[^>]*>([^<]*)</text>\s*<text[^>]*>([^<]*)</text>',
+        page(client, state),
+    )
+    return [(name, word) for _, name, word in found], [name for look, name, _ in found if "saga-now" in look]
+
+
+def test_the_picture_has_every_step_with_its_compensation(admin_client: Client) -> None:
+    boxes, now = drawn(admin_client, stories.refused())
+    assert boxes == [
+        ("validate-employee", "completed"),
+        ("invalidate-session", "undone"),
+        ("reserve-stock", "completed"),
+        ("release-stock", "undone"),
+        ("create-transaction", "failed"),
+        ("cancel-transaction", "not needed"),
+        ("confirm-stock", "skipped"),
+        ("reverse-stock-confirmation", "not needed"),
+        ("confirm-transaction", "skipped"),
+    ]
+    assert now == []
+
+
+def turned() -> SagaState:
+    """A sale whose first compensation no worker has begun yet."""
+    return stories.play(stories.sale(), [stories.SESSION, stories.RESERVED, stories.NO_FUNDS])
+
+
+@pytest.mark.parametrize(
+    ("story", "current", "word"),
+    [
+        (stories.sale, "validate-employee", "pending"),
+        (stories.claimed, "reserve-stock", "in progress"),
+        (stories.backing_off, "create-transaction", "retrying"),
+        (stories.parked, "reserve-stock", "parked"),
+        (turned, "release-stock", "to undo"),
+        (stories.undoing, "release-stock", "retrying"),
+        (stories.undo_refused, "release-stock", "not undone"),
+    ],
+)
+def test_the_picture_marks_where_the_saga_is(
+    admin_client: Client, story: Callable[[], SagaState], current: str, word: str
+) -> None:
+    state = story()
+    boxes, now = drawn(admin_client, state)
+    assert (now, dict(boxes)[current]) == ([current], word)
+    assert f" at {current} ({word})" in page(admin_client, state)
+
+
+def test_members_of_a_group_stand_below_each_other(admin_client: Client) -> None:
+    with registered(Group):
+        state = engine.start("group", {}).state
+        made = picture.draw(Group(), rows(state), state.status)
+        assert "before" in page(admin_client, state)
+    before, left, right, join = (b for b in made.boxes if not b.undo)
+    assert before.x < left.x == right.x < join.x
+    assert before.y == left.y == join.y < right.y
+    undos = {box.name: box for box in made.boxes if box.undo}
+    assert left.y < undos["undo-left"].y < right.y < undos["undo-right"].y
+    assert len(made.arrows) == 4
+    assert made.height >= max(box.y + box.height for box in made.boxes)
+    assert made.width >= max(box.x + box.width for box in made.boxes)
+
+
+def test_the_chart_is_there_in_mermaid_too(admin_client: Client) -> None:
+    text = page(admin_client, stories.claimed())
+    assert "flowchart TD" in text
+    assert "class s1 current" in text
 
 
 def test_a_step_shows_request_key_and_what_it_waits_for() -> None:
@@ -156,6 +231,8 @@ def test_a_saga_whose_code_is_gone_can_be_looked_at(admin_client: Client) -> Non
     Saga.objects.filter(pk=state.id).update(version=99)
     text = page(admin_client, state)
     assert "no code for sales_saga version 99" in text
+    assert 'class="saga-picture"' in text
+    assert "flowchart" not in text
     assert admin_client.get("/admin/sagas/saga/").status_code == 200
 
 
