@@ -31,6 +31,7 @@ class Bench:
         inspect = worker_inspector(self.redis.url)
         make = processes.events
         self.participants = self._running(processes.participants(self.config))
+        self.api = self._running(processes.api(self.config))
         self.worker = self._running(processes.workers(self.config, inspect)[0])
         self.relay = self._running(make(self.config, "relay", "PORT_RELAY_METRICS", "relay"))
         self.consumers = self._running(
@@ -39,7 +40,7 @@ class Bench:
 
     @property
     def everything(self) -> Sequence[Running]:
-        """All processes."""
+        """All processes but the API, which only its own part starts."""
         return (self.participants, self.worker, self.relay, self.consumers)
 
     def run(self, *arguments: str) -> str:
@@ -52,7 +53,7 @@ class Bench:
 
     def stop(self) -> None:
         """Stop it all."""
-        stop_all(self.everything)
+        stop_all((*self.everything, self.api))
         self.redis.stop()
         self.postgres.stop()
 
@@ -69,6 +70,7 @@ class Bench:
             "PARTICIPANT_CREDENTIAL": "of-a-benchmark",
             "PARTICIPANTS_FAULTS": "1",
             "DJANGO_DEBUG": "0",
+            "DJANGO_ALLOWED_HOSTS": "127.0.0.1",
             "DJANGO_SECRET_KEY": "of-a-benchmark",
             "EVENT_KEYS": "of-a-benchmark-and-of-nothing-else",
             "SEED_DEMO_USERS": "1",
