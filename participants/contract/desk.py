@@ -13,7 +13,7 @@ from participants.contract import barrier, links
 from participants.contract.credentials import is_accepted
 from participants.contract.offers import Missing, Offer, Offers
 from participants.contract.outcomes import Answer, Refused, error, refusal, success
-from participants.contract.requests import KEY, fingerprint
+from participants.contract.requests import KEY, BadCall, check_length, fingerprint
 from participants.contract.service import Action, Call
 from participants.contract.views import FAILED, UNAUTHORIZED, rendered
 
@@ -37,6 +37,8 @@ def serve_offer(request: HttpRequest, offers: Offers, path: str) -> HttpResponse
         return rendered(error(HTTPStatus.METHOD_NOT_ALLOWED, "method", "Use another method.", Allow=allowed))
     try:
         call = read(request, offer, arguments)
+    except BadCall as bad:
+        return rendered(bad.answer)
     except RequestDataTooBig:
         return rendered(error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The body is too large."))
     if call.key and not KEY.fullmatch(call.key):
@@ -45,7 +47,11 @@ def serve_offer(request: HttpRequest, offers: Offers, path: str) -> HttpResponse
 
 
 def read(request: HttpRequest, offer: Offer, arguments: Mapping[str, str]) -> Call:
-    """The request as a call; its key is optional, and of a read ignored."""
+    """The request as a call; its key is optional, and of a read ignored.
+
+    Raises BadCall for one of unknown length.
+    """
+    check_length(request)
     name = f"{offer.method} {offer.path}"
     return Call(
         operation=name,

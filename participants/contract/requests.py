@@ -25,7 +25,8 @@ class BadCall(Exception):
 
 
 def read_call(request: HttpRequest, operation: AnyOperation, argument: str, now: datetime) -> Call:
-    """The call that the request makes; raises BadCall for one without a usable key."""
+    """The call that the request makes; raises BadCall for one without a usable key, or of unknown length."""
+    check_length(request)
     headers = request.headers
     parameters = {name: str(value) for name, value in request.GET.items()}
     if argument:
@@ -58,6 +59,18 @@ def fingerprint(request: HttpRequest, operation: str, argument: str) -> str:
     query = request.META.get("QUERY_STRING", "")
     head = "\0".join((request.method or "", operation, argument, query)).encode()
     return sha256(head + b"\0" + request.body).hexdigest()
+
+
+def check_length(request: HttpRequest) -> None:
+    """Raises BadCall for a body sent in chunks: without a length it would be taken for none at all."""
+    if "Transfer-Encoding" in request.headers:
+        raise BadCall(
+            error(
+                HTTPStatus.LENGTH_REQUIRED,
+                "length_required",
+                "Send the body at once, with a Content-Length: it came in chunks, and was not read.",
+            )
+        )
 
 
 def check_keys(operation: Action | Compensation, call: Call) -> None:

@@ -65,13 +65,15 @@ def wait_until_healthy(port: int) -> None:
 
 
 def call(
-    port: int, method: str, path: str, body: object = None, key: str = ""
+    port: int, method: str, path: str, body: object = None, key: str = "", *, chunked: bool = False
 ) -> tuple[int, dict[str, object]]:
     """One request over a connection of its own."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"Authorization": f"Bearer {CREDENTIAL}", "Idempotency-Key": key}
     try:
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        sent = json.dumps(body).encode() if body is not None else None
+        # Of what is no bytes the client knows no length.
+        connection.request(method, path, iter([sent]) if chunked and sent else sent, headers)
         response = connection.getresponse()
         return response.status, json.loads(response.read() or b"{}")
     finally:
@@ -96,6 +98,22 @@ def test_an_answer_that_is_lost_on_the_way(
     assert Reservation.objects.count() == (1 if applied else 0)
     assert call(port, "POST", "/saga/reserve-stock", BASKET, "key-1")[0] == 200
     assert Stock.objects.get().reserved == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "done"),
+    [
+        ("/saga/reserve-stock", BASKET, 200),
+        ("/inventory/api/deliveries", {"store_id": 1, "items": [{"product_id": 456, "quantity": 1}]}, 201),
+    ],
+)
+def test_a_body_in_chunks_is_refused_and_leaves_its_key_unused(
+    port: int, path: str, body: object, done: int
+) -> None:
+    Stock.objects.create(store_id=1, product_id=456, quantity=10)
+    status, document = call(port, "POST", path, body, "key-1", chunked=True)
+    assert (status, document["code"]) == (411, "length_required")
+    assert call(port, "POST", path, body, "key-1")[0] == done
 
 
 def test_a_process_tells_its_metrics(port: int) -> None:
