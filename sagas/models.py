@@ -355,7 +355,11 @@ class WebhookDelivery(models.Model):
     class Meta:
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
-            models.Index(fields=["due_at"], condition=Q(due_at__isnull=False), name="delivery_due"),
+            models.Index(
+                fields=["webhook", "due_at"], condition=Q(due_at__isnull=False), name="delivery_due_by_hook"
+            ),
+            models.Index(fields=["created_at"], condition=Q(due_at__isnull=False), name="delivery_pending"),
+            models.Index(fields=["created_at"], condition=Q(due_at__isnull=True), name="delivery_settled"),
             models.Index(fields=["webhook", "-id"], name="delivery_by_hook"),
         ]
         constraints: ClassVar = [

@@ -14,7 +14,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,8 @@ from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Coalesce, NullIf
 from uuid_utils.compat import uuid7
 
 from sagas import engine, outbound
@@ -38,15 +40,16 @@ PREFIX = "whsec_"
 OVERLAP = timedelta(seconds=30)
 BATCH = 500
 AT_ONCE = 8
+OF_ONE_HOOK = 2
 TIMEOUT = 5.0
 SLICE = 5.0
 HELD = timedelta(seconds=60)
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(hours=1)
-ATTEMPTS = 15
+PATIENCE = timedelta(hours=12)
 LONGEST_REST = timedelta(minutes=5)
 KEPT = timedelta(days=30)
-PRUNED_AT_ONCE = 1000
+TIDIED_AT_ONCE = 1000
 
 ENDED = """
 SELECT s.id, s.epoch, s.type, s.version, s.status, s.result::text, s.error::text, s.correlation_id,
@@ -58,16 +61,30 @@ WHERE s.finished_at > %(since)s AND s.finished_at <= %(now)s AND s.status = ANY(
                   WHERE d.webhook_id = %(hook)s AND d.saga_id = s.id AND d.epoch = s.epoch)
 ORDER BY s.finished_at LIMIT %(limit)s"""
 
-# Taken for a while, not locked: nothing is open while a stranger's server is waited for.
+# Taken for a while, not locked: nothing is open while a stranger's server is waited for. Few of each hook
+# at once, and hooks by chance: slow ones with a backlog leave room for the others. One that fails is tried
+# with a single delivery. The rows are locked last, so that the choice reads two a hook and locks no more.
 TAKE = """
 UPDATE sagas_webhookdelivery d SET
-    due_at = clock_timestamp() + make_interval(secs => %s), attempts = LEAST(attempts + 1, 32767)
-WHERE d.id IN (
-    SELECT w.id FROM sagas_webhookdelivery w JOIN sagas_webhook h ON h.id = w.webhook_id
-    WHERE w.due_at <= clock_timestamp() AND h.active
-      AND (h.rests_until IS NULL OR h.rests_until <= clock_timestamp())
-    ORDER BY w.due_at LIMIT %s FOR NO KEY UPDATE OF w SKIP LOCKED)
-RETURNING d.id, d.webhook_id, d.attempts, d.body, floor(extract(epoch FROM clock_timestamp()))::bigint"""
+    due_at = statement_timestamp() + make_interval(secs => %(held)s), attempts = LEAST(d.attempts + 1, 32767)
+FROM sagas_webhook t
+WHERE t.id = d.webhook_id AND d.id IN (
+    SELECT l.id FROM sagas_webhookdelivery l
+    WHERE l.due_at <= statement_timestamp() AND l.id = ANY(ARRAY(
+        SELECT w.id
+        FROM sagas_webhook h
+        CROSS JOIN LATERAL (
+            SELECT p.id, row_number() OVER (ORDER BY p.due_at)
+                + (SELECT count(*) FROM unnest(%(flying)s::bigint[]) f WHERE f = h.id) AS nth
+            FROM sagas_webhookdelivery p
+            WHERE p.webhook_id = h.id AND p.due_at <= statement_timestamp()
+            ORDER BY p.due_at LIMIT %(each)s) w
+        WHERE h.active AND (h.rests_until IS NULL OR h.rests_until <= statement_timestamp())
+          AND w.nth <= CASE WHEN h.failures > 0 THEN 1 ELSE %(each)s END
+        ORDER BY w.nth, random() LIMIT %(limit)s))
+    FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING d.id, d.webhook_id, d.attempts, d.body, floor(extract(epoch FROM statement_timestamp()))::bigint,
+          d.created_at, t.failures, t.url, t.secret"""
 
 
 def new_secret() -> str:
@@ -184,6 +201,8 @@ class Taken:
     attempt: int
     body: str
     moment: int
+    created_at: datetime
+    failures: int
     url: str
     secret: str
 
@@ -205,27 +224,29 @@ class Answer:
 def deliver() -> int:
     """Post what is due, several at once, for a few seconds at most; returns how many attempts were made."""
     made, end = 0, time.monotonic() + SLICE
+    flying: dict[Future[Answer], Taken] = {}
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="saga-webhook") as senders:
-        while time.monotonic() < end:
-            batch = _take(AT_ONCE)
+        while True:
+            if time.monotonic() < end:
+                under_way = [taken.webhook_id for taken in flying.values()]
+                for taken in _take(AT_ONCE - len(flying), under_way):
+                    flying[senders.submit(_send, taken)] = taken
+            if not flying:
+                return made
             # Threads only talk to strangers; the database is this thread's.
-            for taken, answer in zip(batch, senders.map(_send, batch), strict=True):
-                _noted(taken, answer)
-            made += len(batch)
-            if len(batch) < AT_ONCE:
-                break
-    return made
+            for answered in wait(flying, return_when=FIRST_COMPLETED).done:
+                _noted(flying.pop(answered), answered.result())
+                made += 1
 
 
-def _take(limit: int) -> list[Taken]:
+def _take(limit: int, flying: list[int]) -> list[Taken]:
+    """At most `limit` that are due; `flying` names the hook of each delivery under way."""
     with connection.cursor() as cursor:
-        cursor.execute(TAKE, (HELD.total_seconds(), limit))
-        rows = cursor.fetchall()
-    hooks = Webhook.objects.in_bulk({row[1] for row in rows})
-    return [
-        Taken(delivery, hook, attempt, body, moment, hooks[hook].url, hooks[hook].secret)
-        for delivery, hook, attempt, body, moment in rows
-    ]
+        cursor.execute(
+            TAKE,
+            {"held": HELD.total_seconds(), "limit": limit, "flying": flying, "each": OF_ONE_HOOK},
+        )
+        return [Taken(*row) for row in cursor.fetchall()]
 
 
 def _send(taken: Taken) -> Answer:
@@ -264,19 +285,21 @@ def _note(taken: Taken, answer: Answer) -> None:
     delivery = WebhookDelivery.objects.filter(id=taken.id, delivered_at=None, attempts=taken.attempt)
     hook = Webhook.objects.filter(pk=taken.webhook_id)
     if answer.taken:
-        delivery.update(due_at=None, delivered_at=now, status_code=answer.status, error="")
+        delivery.update(due_at=None, delivered_at=now, given_up_at=None, status_code=answer.status, error="")
         hook.exclude(failures=0).update(failures=0, rests_until=None)
         return
-    over = answer.hopeless or taken.attempt >= ATTEMPTS
+    end = taken.created_at + PATIENCE
+    over = answer.hopeless or now >= end
     delivery.update(
-        due_at=None if over else now + pause(taken.attempt),
+        due_at=None if over else min(now + pause(taken.attempt), end),
         given_up_at=now if over else None,
         status_code=answer.status or None,
         error=answer.error,
     )
-    failures = min(hook.values_list("failures", flat=True).first() or 0, 20) + 1
+    failures = min(taken.failures, 20) + 1
     rest = min(timedelta(seconds=2**failures), LONGEST_REST)
-    hook.update(failures=failures, rests_until=now + rest)  # its other deliveries need not fail one by one
+    # Its other deliveries need not fail one by one, and those under way together count as one failure.
+    hook.filter(failures=taken.failures).update(failures=failures, rests_until=now + rest)
     say = log.error if over else log.info
     say("webhook not taken", delivery=str(taken.id), attempt=taken.attempt, error=answer.error, given_up=over)
 
@@ -289,20 +312,38 @@ def pause(attempt: int) -> timedelta:
 
 
 def scan() -> tuple[int, int]:
-    """Find ends, post what is due, forget what is old; how many of the first two."""
+    """Find ends, post what is due, settle and forget what is old; how many of the first two."""
     found, posted = (find(), deliver()) if Webhook.objects.exists() else (0, 0)
-    old = WebhookDelivery.objects.filter(due_at=None, created_at__lt=engine.clock.now() - KEPT)
-    old.filter(pk__in=old.values_list("pk", flat=True)[:PRUNED_AT_ONCE]).delete()
+    give_up()
+    forget()
     engine.beat("webhooks", {"found": found, "posted": posted})
     return found, posted
+
+
+def give_up() -> int:
+    """Settle what nobody took in half a day, also where a hook rests or is not active; how many at once."""
+    now = engine.clock.now()
+    late = WebhookDelivery.objects.filter(due_at__lte=now, created_at__lte=now - PATIENCE)
+    error = Coalesce(NullIf("error", Value("")), Value("there was no attempt in time"))
+    return _some(late).update(due_at=None, given_up_at=now, error=error)
+
+
+def forget() -> int:
+    """Remove what was settled long ago; how many at once."""
+    old = WebhookDelivery.objects.filter(due_at=None, created_at__lt=engine.clock.now() - KEPT)
+    return _some(old).delete()[0]
+
+
+def _some(rows: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
+    oldest = rows.order_by("created_at").values_list("pk", flat=True)[:TIDIED_AT_ONCE]
+    return rows.filter(pk__in=oldest).order_by()
 
 
 # --- What people do -----------------------------------------------------------------------------------
 
 
 def again(deliveries: Sequence[UUID]) -> int:
-    """Post these once more, at the next scan; returns how many."""
-    chosen = WebhookDelivery.objects.filter(id__in=deliveries)
-    return int(
-        chosen.update(due_at=engine.clock.now(), attempts=0, delivered_at=None, given_up_at=None, error="")
-    )
+    """Post these from the next scan on, as if they had just been found; returns how many."""
+    chosen, now = WebhookDelivery.objects.filter(id__in=deliveries), engine.clock.now()
+    afresh = {"created_at": now, "due_at": now, "attempts": 0, "error": ""}
+    return chosen.update(**afresh, delivered_at=None, given_up_at=None)

@@ -1,5 +1,6 @@
 """Moving sagas by hand on a real PostgreSQL: one message at a time, or many at once."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -122,3 +123,11 @@ def counted(doing: Callable[[], Any]) -> list[str]:
     with connection.execute_wrapper(count):
         doing()
     return sent
+
+
+def plan(sql: str, params: Sequence[Any]) -> str:
+    """How PostgreSQL runs a statement, having run it: nodes, indexes and the blocks that it read."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
+        found = cursor.fetchone()[0]
+    return found if isinstance(found, str) else json.dumps(found)

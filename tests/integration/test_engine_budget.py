@@ -1,9 +1,8 @@
 """What a transition costs, what a scan reads, and what the database itself refuses."""
 
 import ast
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +14,7 @@ from sagas import engine
 from sagas.models import SagaEvent
 from sagas.state import ACTIVE, SagaState, Status
 from tests.definitions import Chain, InlineChain
-from tests.engine import counted, deliver, drive, kinds, registered
+from tests.engine import counted, deliver, drive, kinds, plan, registered
 from tests.scripted import Scripted, refuses
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,14 +108,6 @@ def many_others(transactional_db: None) -> None:
         engine.start("chain", {})
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE sagas_saga")
-
-
-def plan(sql: str, params: Sequence[Any]) -> str:
-    """How PostgreSQL runs a statement, having run it: nodes, indexes and the blocks that it read."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
-        found = cursor.fetchone()[0]
-    return found if isinstance(found, str) else json.dumps(found)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -25,7 +28,7 @@ from sagas.models import Heartbeat, Webhook, WebhookDelivery
 from sagas.tasks import tell
 from tests import stories
 from tests.api import caller
-from tests.engine import counted
+from tests.engine import counted, plan
 
 pytestmark = pytest.mark.django_db
 HOOKS = "/api/v1/webhooks"
@@ -40,6 +43,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.status = 204
         self.raw = b""
+        self.before_answering: Callable[[], object] = bool
         self.got: list[tuple[dict[str, str], bytes]] = []
 
     @classmethod
@@ -62,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Receiver)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((dict(self.headers.items()), body))
+        self.server.before_answering()
         if self.server.raw:
             self.wfile.write(self.server.raw)
             return
@@ -93,6 +98,11 @@ def be_due() -> None:
     past = timezone.now() - timedelta(seconds=1)
     WebhookDelivery.objects.exclude(due_at=None).update(due_at=past)
     Webhook.objects.update(rests_until=None)
+
+
+def be_older(by: timedelta) -> None:
+    """Let deliveries have been found so much earlier."""
+    WebhookDelivery.objects.update(created_at=F("created_at") - by)
 
 
 # --- Telling ----------------------------------------------------------------------------------------
@@ -214,16 +224,122 @@ def test_what_cannot_be_noted_ends_no_scan(
     assert webhooks.scan() == (0, 1)
 
 
-def test_it_is_given_up_in_the_end_and_sent_again_by_hand(
+def test_a_slow_server_with_a_backlog_keeps_nobody_waiting(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "ATTEMPTS", 2)
+    monkeypatch.setattr(webhooks, "SLICE", 60.0)
+    others_are_told, slow_had = threading.Event(), []
+
+    def look() -> None:
+        if len(receiver.got) == 3:
+            slow_had.append(len(slow.got))
+            others_are_told.set()
+
+    receiver.before_answering = look
+    with Receiver.running() as slow:
+        slow.before_answering = lambda: others_are_told.wait(4)
+        add(slow)
+        for _ in range(9):
+            stories.completed()
+        webhooks.find()
+        add(receiver, "operator")
+        for _ in range(3):
+            stories.completed()
+        assert webhooks.scan() == (6, 15)
+        assert slow_had == [webhooks.OF_ONE_HOOK]
+        assert len(slow.got) == 12
+
+
+def test_a_dead_server_is_tried_with_few_and_rests_for_one_failure(receiver: Receiver) -> None:
+    hook, _ = add(receiver)
+    Webhook.objects.update(url="http://127.0.0.1:9/")
+    for _ in range(8):
+        stories.completed()
+    assert webhooks.scan() == (8, webhooks.OF_ONE_HOOK)
+    hook.refresh_from_db()
+    assert hook.failures == 1
+    assert hook.rests_until is not None
+    assert hook.rests_until < engine.clock.now() + timedelta(seconds=3)
+    be_due()
+    assert webhooks.scan() == (0, 1)
+
+
+@pytest.mark.parametrize("state", ["inactive", "resting"])
+def test_what_nobody_took_in_half_a_day_is_given_up_and_forgotten(receiver: Receiver, state: str) -> None:
+    add(receiver)
+    stories.completed()
+    webhooks.find()
+    tomorrow = timezone.now() + timedelta(days=1)
+    Webhook.objects.update(
+        active=state != "inactive", rests_until=tomorrow if state == "resting" else None, mark=tomorrow
+    )
+    webhooks.scan()
+    assert WebhookDelivery.objects.get().state == "pending"
+    be_older(timedelta(hours=13))
+    webhooks.scan()
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.state, delivery.error) == ("given up", "there was no attempt in time")
+    be_older(webhooks.KEPT)
+    webhooks.scan()
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_the_last_attempt_is_at_the_end_of_half_a_day(receiver: Receiver) -> None:
+    add(receiver)
+    stories.completed()
+    receiver.status = 500
+    webhooks.find()
+    be_older(timedelta(hours=11, minutes=30))
+    WebhookDelivery.objects.update(attempts=20)
+    webhooks.scan()
+    delivery = WebhookDelivery.objects.get()
+    assert (delivery.state, delivery.attempts) == ("pending", 21)
+    assert delivery.due_at == delivery.created_at + timedelta(hours=12)
+
+
+def test_a_scan_reads_of_the_deliveries_what_is_due(receiver: Receiver) -> None:
+    hooks = [add(receiver)[0].pk for _ in range(10)]
+    Webhook.objects.filter(pk__in=hooks[:3]).update(active=False)
+    with connection.cursor() as cursor:
+        for due, count, chosen in (
+            (None, 10_000, hooks),
+            ("1 hour", 8_000, hooks),
+            ("-1 hour", 2_000, hooks[:6]),
+        ):
+            cursor.execute(
+                """INSERT INTO sagas_webhookdelivery
+                       (id, webhook_id, saga_id, epoch, body, created_at, due_at, attempts, error)
+                   SELECT gen_random_uuid(), (%s::bigint[])[1 + n %% %s], gen_random_uuid(), 0, '{}',
+                          clock_timestamp(), clock_timestamp() + %s::interval, 0, ''
+                   FROM generate_series(1, %s) n""",
+                [chosen, len(chosen), due, count],
+            )
+        cursor.execute("ANALYZE sagas_webhookdelivery")
+    asked: list[tuple[str, Any]] = []
+
+    def listen(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        asked.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(listen):
+        assert len(webhooks._take(8, hooks[5:])) == 5
+        assert (webhooks.give_up(), webhooks.forget()) == (0, 0)
+    plans = [plan(*found) for found in asked if "webhookdelivery" in found[0]]
+    for text, index in zip(plans, ("due_by_hook", "pending", "settled"), strict=True):
+        assert f'"Index Name": "delivery_{index}"' in text, text
+        assert not re.search(r'"Seq Scan"[^{}]*"sagas_webhookdelivery"', text), text
+        assert max(int(n) for n in re.findall(r'"Shared Hit Blocks": (\d+)', text)) < 300, text
+
+
+def test_it_is_given_up_in_the_end_and_sent_again_by_hand(receiver: Receiver) -> None:
     add(receiver)
     stories.completed()
     receiver.status = 302  # not followed
-    for _ in range(3):
-        webhooks.scan()
+    webhooks.scan()
+    be_older(timedelta(hours=12))
+    for _ in range(2):
         be_due()
+        webhooks.scan()
     delivery = WebhookDelivery.objects.get()
     assert (delivery.state, delivery.due_at, len(receiver.got)) == ("given up", None, 2)
     client = Client()
@@ -233,7 +349,12 @@ def test_it_is_given_up_in_the_end_and_sent_again_by_hand(
     client.post(
         "/admin/sagas/webhookdelivery/", {"action": "send_again", "_selected_action": str(delivery.id)}
     )
+    be_due()
+    webhooks.scan()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.attempts) == ("pending", 1)
     receiver.status = 200
+    be_due()
     webhooks.scan()
     delivery.refresh_from_db()
     assert delivery.state == "delivered"
