@@ -191,13 +191,19 @@ def step(
 
 @dataclass(frozen=True, slots=True)
 class parallel:
-    """A group of steps that run at the same time: `checks = parallel("checks")`, `@checks.step()`."""
+    """A group of steps that run at the same time: `checks = parallel("checks")`, `@checks.step`."""
 
     name: str
 
-    def step(self, **options: Any) -> Callable[[Action], Step]:
-        """Like `step`, as a member of this group."""
-        return step(group=self.name, **options)
+    @overload
+    def step(self, function: Action) -> Step: ...
+    @overload
+    def step(self, **options: Any) -> Callable[[Action], Step]: ...
+
+    def step(self, function: Action | None = None, **options: Any) -> Step | Callable[[Action], Step]:
+        """Like `step`, with its options or bare, as a member of this group."""
+        declare = step(group=self.name, **options)
+        return declare if function is None else declare(function)
 
 
 def is_span(value: object) -> bool:

@@ -35,11 +35,11 @@ class StoreOpeningCheck(SagaDefinition):
     def check_stock(self, saga: SagaView) -> Call:
         return inventory.post("check-stock", store_id=saga.input.store_id, product_ids=saga.input.product_ids)
 
-    @questions.step()
+    @questions.step
     def store_info(self, saga: SagaView) -> Call:
         return stores.get("store-info", store_id=saga.input.store_id)
 
-    @questions.step()
+    @questions.step
     def employee_schedule(self, saga: SagaView) -> Call:
         return personnel.get("employee-schedule", store_id=saga.input.store_id, date=saga.input.date)
 

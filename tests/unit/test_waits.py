@@ -54,15 +54,15 @@ class Patient(SagaDefinition, register=False):
 
     all = parallel("all")
 
-    @all.step()
+    @all.step
     def hear(self, saga: SagaView) -> Wait:
         return signal("heard", timeout=HOUR)
 
-    @all.step()
+    @all.step
     def rest(self, saga: SagaView) -> Wait:
         return sleep(2 * HOUR)
 
-    @all.step()
+    @all.step
     def call(self, saga: SagaView) -> Call:
         return shop.post("call")
 
