@@ -5,7 +5,7 @@ from typing import Any
 
 from participants.contract import logs
 from sagaproject import settings as project
-from sagaproject.settings import *  # noqa: F403
+from sagaproject.settings import *  # noqa: F403  settings build upon settings
 
 # Django's debug mode keeps and times every query, which costs more than the queries themselves.
 DEBUG = False

@@ -13,6 +13,6 @@ class SagasConfig(AppConfig):
     def ready(self) -> None:
         """Import every app's definitions, the system checks, and what workers do at their start and end."""
         autodiscover_modules("sagas")
-        from sagas import checks, lifecycle, logs  # noqa: F401
+        from sagas import checks, lifecycle, logs  # noqa: F401  importing registers them
 
         logs.adopt()

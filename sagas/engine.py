@@ -105,7 +105,7 @@ WITH saga AS (
     UPDATE sagas_sagastep t SET {", ".join(f"{c} = x.{c}" for c in STEP_TYPES)}
     FROM saga, jsonb_to_recordset(%s::jsonb) AS x({RECORDSET})
     WHERE t.saga_id = saga.id AND t.position = x.position
-), audit AS ({_AUDIT})"""  # noqa: S608
+), audit AS ({_AUDIT})"""  # noqa: S608  as above
 APPLIED = "\nSELECT clock_timestamp(), (SELECT count(*) FROM saga)"
 # A lock never outlives its saga: it goes in the statement that ends the saga.
 UNLOCK = "\n, unlocked AS (DELETE FROM sagas_sagalock k USING saga WHERE k.saga_id = saga.id)"
@@ -157,11 +157,11 @@ WITH locked AS MATERIALIZED (
 SELECT clock_timestamp(), (SELECT rev FROM sagas_saga WHERE id = locked.id) AS seen,
        concat_ws(':', step.generation, step.attempts, step.undo_generation, step.undo_attempts),
        {SAGA_JSON.format(saga="locked")}, {STEPS_JSON.format(saga="locked")}
-FROM locked, step"""  # noqa: S608
+FROM locked, step"""  # noqa: S608  as above
 
 LOAD = f"""
 SELECT clock_timestamp(), {SAGA_JSON.format(saga="s")}, {STEPS_JSON.format(saga="s")}
-FROM sagas_saga s WHERE s.id = %s"""  # noqa: S608
+FROM sagas_saga s WHERE s.id = %s"""  # noqa: S608  as above
 
 # The scan takes sagas by moving their wake-up time on: two scans share the work, and one that dies
 # leaves them to be found again. Nothing a decision rests on is touched (rules 19, 21). What a scan has

@@ -71,7 +71,7 @@ def put_back(saga_id: UUID, column: str) -> None:
     table, key = ("sagas_sagastep", "saga_id") if column == "lease_until" else ("sagas_saga", "id")
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {table} SET {column} = clock_timestamp() - interval '1 second'"  # noqa: S608
+            f"UPDATE {table} SET {column} = clock_timestamp() - interval '1 second'"  # noqa: S608  names of ours
             f" WHERE {key} = %s AND {column} IS NOT NULL",
             [saga_id],
         )

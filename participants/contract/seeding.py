@@ -34,7 +34,7 @@ def advance_sequence(model: type[Model]) -> None:
     name = connection.ops.quote_name(table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT setval(pg_get_serial_sequence(%s::text, 'id'), max(id)) FROM {name} "  # noqa: S608
+            f"SELECT setval(pg_get_serial_sequence(%s::text, 'id'), max(id)) FROM {name} "  # noqa: S608  a table of ours
             "HAVING max(id) > coalesce(pg_sequence_last_value(pg_get_serial_sequence(%s::text, 'id')), 0)",
             [table, table],
         )

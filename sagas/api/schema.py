@@ -42,7 +42,7 @@ def component(name: str, schema: dict[str, Any]) -> Any:
     return make(name=name, type=ResolvedComponent.SCHEMA, object=name, schema=schema)
 
 
-class InputExtension(PydanticExtension):  # type: ignore[no-untyped-call]
+class InputExtension(PydanticExtension):  # type: ignore[no-untyped-call]  # its base has no types
     """What the API takes in, as it is validated: defaults may be left out, money may be a number."""
 
     target_class = "sagas.api.requests.RequestBody"
@@ -59,7 +59,7 @@ class InputExtension(PydanticExtension):  # type: ignore[no-untyped-call]
         return schema
 
 
-class SagaInputExtension(InputExtension):  # type: ignore[no-untyped-call]
+class SagaInputExtension(InputExtension):  # type: ignore[no-untyped-call]  # as above
     """The input of one type of saga."""
 
     target_class = "sagas.definition.SagaInput"

@@ -47,7 +47,7 @@ class StatusView(SagaView):
 
 
 @extend_schema_view(post=extend_schema(operation_id="compensate_saga_shortcut", tags=["shortcuts"]))
-class CompensateShortcutView(steering("compensate")):  # type: ignore[misc]
+class CompensateShortcutView(steering("compensate")):  # type: ignore[misc]  # a base that is made
     """The same as the canonical endpoint, under its other name."""
 
 

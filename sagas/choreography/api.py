@@ -110,7 +110,7 @@ def starting(topic_name: str, *in_path: str) -> type[Endpoint]:
     Begun = create_model(
         f"{name}ChoreographyBegun",
         __base__=Answer,
-        **{topic.id_field: (UUID, ...), "status": (str, ...)},  # type: ignore[call-overload]
+        **{topic.id_field: (UUID, ...), "status": (str, ...)},  # type: ignore[call-overload]  # names made here
     )
     described = extend_schema(
         operation_id=f"start_{kind_of(topic)}_choreography",

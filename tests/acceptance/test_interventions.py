@@ -8,7 +8,7 @@ def keys_of(world: World, saga_id: str) -> list[str]:
     found = [
         row["key"].partition(":")[2]
         for name in ("personnel", "inventory", "transactions")
-        for row in world.rows(name, f"SELECT key FROM {name}_operation WHERE saga_id = %s", saga_id)  # noqa: S608
+        for row in world.rows(name, f"SELECT key FROM {name}_operation WHERE saga_id = %s", saga_id)  # noqa: S608  a name of ours
     ]
     return sorted(found)
 

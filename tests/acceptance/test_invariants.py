@@ -32,7 +32,7 @@ def tampered(url: str, table: str, column: str, value: str | None) -> Iterator[N
     """With another value in the last row of a table (the last action, of keys)."""
     names = {"table": sql.Identifier(table), "column": sql.Identifier(column)}
     actions = "WHERE state = 'undone'" if table.endswith("_operation") else ""
-    last = f"SELECT id, {{column}} FROM {{table}} {actions} ORDER BY id DESC LIMIT 1"  # noqa: S608
+    last = f"SELECT id, {{column}} FROM {{table}} {actions} ORDER BY id DESC LIMIT 1"  # noqa: S608  names of ours
     change = sql.SQL("UPDATE {table} SET {column} = %s WHERE id = %s").format(**names)
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute(sql.SQL(last).format(**names)).fetchone()

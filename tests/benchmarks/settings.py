@@ -1,6 +1,6 @@
 """The project's settings with the workload and its peer added; nothing of the engine or Celery differs."""
 
-from sagaproject.settings import *  # noqa: F403
+from sagaproject.settings import *  # noqa: F403  settings build upon settings
 from sagaproject.settings import INSTALLED_APPS, PARTICIPANT_CREDENTIAL, SAGAS, env
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.benchmarks.workload"]

@@ -194,5 +194,5 @@ def test_redis_restarted_twenty_times_under_load(world: World) -> None:
         sale = start_at_last(world, number, "after")
         sales[sale] = "completed"
         world.ended(sale, within=CONSUMES_WITHIN)
-        assert wait_until(lambda since=since: heard(since), CONSUMES_WITHIN, pause=0.1), number  # type: ignore[misc]
+        assert wait_until(lambda since=since: heard(since), CONSUMES_WITHIN, pause=0.1), number  # type: ignore[misc]  # a default binds it
     assert_end_as(world, sales)

@@ -101,7 +101,7 @@ def test_an_order_that_hangs_is_given_up_and_undone_whole() -> None:
     ],
 )
 def test_a_lost_answer_is_asked_for_again(participant: str, group: str, kind: str) -> None:
-    fault(participant, group, kind)  # type: ignore[arg-type]
+    fault(participant, group, kind)  # type: ignore[arg-type]  # cases are loose
     before = figures()
     assert types(begin()) == ["CheckoutInitiated"]
     settle()
@@ -160,7 +160,7 @@ def order(**changes: object) -> dict[str, object]:
 
 def test_an_order_is_paid() -> None:
     before = figures()
-    stream = begin(**order())  # type: ignore[arg-type]
+    stream = begin(**order())  # type: ignore[arg-type]  # cases are loose
     settle(ordering)
     assert types(stream) == ["OrderInitiated", "StockReserved", "PaymentMade", "OrderCreated"]
     assert change(before, figures()) == {
@@ -182,7 +182,7 @@ def test_an_order_is_paid() -> None:
 )
 def test_an_order_that_is_refused_is_undone(changes: dict[str, object], expected: list[str]) -> None:
     before = figures()
-    stream = begin(**order(**changes))  # type: ignore[arg-type]
+    stream = begin(**order(**changes))  # type: ignore[arg-type]  # cases are loose
     settle(ordering)
     told = types(stream)
     assert told[1:-2] == [*expected, "OrderCancelled"]
@@ -194,7 +194,7 @@ def test_an_order_that_is_refused_is_undone(changes: dict[str, object], expected
 def test_an_order_whose_creation_hangs_is_released_and_refunded() -> None:
     fault("orders", "order-service", "error_after", times=None)
     before = figures()
-    stream = begin(**order())  # type: ignore[arg-type]
+    stream = begin(**order())  # type: ignore[arg-type]  # cases are loose
     settle(ordering)
     assert types(stream)[3] == "OrderCancelled"
     assert change(before, figures()) == {"messages": 1, "refunds": 1} or change(before, figures()) == {
@@ -205,7 +205,7 @@ def test_an_order_whose_creation_hangs_is_released_and_refunded() -> None:
 
 def test_an_order_without_a_next_event_is_undone_whole() -> None:
     before = figures()
-    stream = begin(**order())  # type: ignore[arg-type]
+    stream = begin(**order())  # type: ignore[arg-type]  # cases are loose
     for group in ("order-stock", "order-payment"):
         relay_all()
         consume(group)

@@ -105,7 +105,7 @@ class Locked(SagaDefinition, register=False):
 
     type = "test_locked"
     Input = OrderInput
-    lock = lambda i: f"order:{i.order_id}"  # noqa: E731
+    lock = lambda i: f"order:{i.order_id}"  # noqa: E731  declared as an author would
 
     @step
     def hold(self, saga: SagaView) -> Wait:

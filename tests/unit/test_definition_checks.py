@@ -42,7 +42,7 @@ def never(self: SagaDefinition, saga: SagaView) -> Call:
 def define(*functions: Callable[..., object], **options: object) -> SagaDefinition:
     members: dict[str, object] = {"type": "read_me", "deadline": timedelta(seconds=30), "extensions": 0}
     for function in functions:
-        members[function.__name__] = step(**options)(function) if options else step(function)  # type: ignore[call-overload]
+        members[function.__name__] = step(**options)(function) if options else step(function)  # type: ignore[call-overload]  # any options
     made = type("ReadMe", (SagaDefinition,), members, register=False)
     assert issubclass(made, SagaDefinition)
     return made()

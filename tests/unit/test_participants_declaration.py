@@ -64,7 +64,7 @@ def test_an_operation_annotates_its_request() -> None:
         return body
 
     with pytest.raises(TypeError, match="'act' must annotate its first parameter"):
-        Service("shop").action("act")(careless)  # type: ignore[type-var]
+        Service("shop").action("act")(careless)  # type: ignore[type-var]  # the mistake
 
 
 def test_names_are_unique_over_all_participants() -> None:
