@@ -6,7 +6,7 @@ from typing import cast
 from django.db import connections
 from django.db.models import F
 
-from participants.contract.bodies import Body, Currency, Identifier, Label, PositiveMoney
+from participants.contract.bodies import Body, Currency, Identifier, Label, Money, PositiveMoney
 from participants.contract.outcomes import Outcome, Refused, unprocessable
 from participants.contract.service import Call, Recorded, Service
 from participants.payments.models import Account, AccountEntry, Payment, Refund
@@ -31,10 +31,10 @@ class ProcessPayment(Body):
 
 
 class ProcessRefund(Body):
-    """An amount of a payment that is given back."""
+    """An amount of a payment that is given back; nothing for goods that were free."""
 
     payment_id: Identifier
-    amount: PositiveMoney
+    amount: Money
     return_transaction_id: Identifier | None = None
 
 

@@ -15,7 +15,7 @@ from participants.personnel.models import Shift
 from participants.supply_chain.models import CentralStock, ReplenishmentRequest
 from participants.transactions.models import Transaction
 from sagas.state import Status
-from tests.retail import change, each, figures, original, run
+from tests.retail import change, each, fault, figures, original, run
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -104,6 +104,33 @@ def test_goods_come_back_piece_by_piece_and_no_more_than_all() -> None:
     state, changed = each(lambda: run("return_saga", original_transaction_id=number))
     assert ((state.error or {})["code"], changed) == ("nothing_to_return", {})
     assert Account.objects.get(pk=123).balance == Decimal("10000.00")
+
+
+@pytest.mark.parametrize(
+    ("saga_type", "number"), [("sales_saga", "transaction_id"), ("purchase_saga", "sale_id")]
+)
+def test_what_was_free_comes_back_for_nothing(saga_type: str, number: str) -> None:
+    items = [
+        {"product_id": 456, "quantity": 1, "price": "29.99"},
+        {"product_id": 457, "quantity": 2, "price": "0.00"},
+    ]
+    sold = run(saga_type, items=items, amount="29.99")
+    given = {"original_transaction_id": (sold.result or {})[number], **of(457, 2)}
+    state, changed = each(lambda: run("return_saga", **given))
+    assert (state.status, (state.result or {})["refunded"]) == (Status.COMPLETED, "0.00")
+    assert changed == {"RETURN CONFIRMED": 1, "refunds": 1, "returned": 2, "stock 1/457": 2}
+
+
+def test_a_return_of_what_was_free_is_undone_as_any_other() -> None:
+    items = [
+        {"product_id": 456, "quantity": 1, "price": "29.99"},
+        {"product_id": 457, "quantity": 2, "price": "0.00"},
+    ]
+    sold = run("purchase_saga", items=items, amount="29.99")
+    fault("transactions", "update-sale", "refuse")
+    given = {"original_transaction_id": (sold.result or {})["sale_id"], **of(457, 2)}
+    state, changed = each(lambda: run("return_saga", **given))
+    assert (state.status, changed) == (Status.COMPENSATED, {})
 
 
 def test_a_return_is_not_itself_returned() -> None:
