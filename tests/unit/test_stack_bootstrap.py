@@ -1,5 +1,7 @@
-"""A failed installation says in one or two lines what to mend."""
+"""The environment follows requirements and Python; what fails says in one or two lines what to mend."""
 
+import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,13 +28,99 @@ def test_the_reason_of_a_failure_is_named(output: str, says: str) -> None:
     assert message.count("\n") <= 1
 
 
-def test_the_stamp_changes_with_the_requirements(tmp_path: Path) -> None:
-    file = tmp_path / "requirements.txt"
-    file.write_text("django==5.2.19\n")
-    before = bootstrap.fingerprint([file])
-    assert bootstrap.fingerprint([file]) == before
-    file.write_text("django==5.2.20\n")
-    assert bootstrap.fingerprint([file]) != before
+PLAIN, DEV = ["requirements.txt"], ["requirements.txt", "requirements-dev.txt"]
+HERE = f"{platform.python_implementation()} {platform.python_version()}"
+
+
+class Checkout:
+    """A folder with an environment whose Python says what it is told to; nothing is really installed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.installed: list[str] = []
+        self.made = 0
+        self.fails = False
+        for name in DEV:
+            self.requires(name, "a==1")
+
+    def requires(self, name: str, content: str) -> None:
+        (self.root / name).write_text(content)
+
+    def environment(self, version: str) -> None:
+        """An environment that somebody made."""
+        python = self.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text(f"#!/bin/sh\necho {version}\n")
+        python.chmod(0o755)
+
+    def create(self, *_: object, **__: object) -> None:
+        self.made += 1
+        self.environment(HERE)
+
+    def install(self, arguments: Sequence[str | Path], what: str) -> None:
+        if self.fails:
+            raise bootstrap.SetupError("cut short")
+        self.installed.append(what)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A fresh clone."""
+    made = Checkout(tmp_path)
+    places = {"ROOT": tmp_path, "VENV": tmp_path / ".venv", "PYTHON": tmp_path / ".venv" / "bin" / "python"}
+    for name, value in {**places, "STAMP": tmp_path / ".venv" / "installed.json"}.items():
+        monkeypatch.setattr(bootstrap, name, value)
+    monkeypatch.setattr(bootstrap, "install", made.install)
+    monkeypatch.setattr("venv.create", made.create)
+    return made
+
+
+def test_what_is_installed_is_not_installed_again(checkout: Checkout) -> None:
+    for _ in range(2):
+        bootstrap.ensure(PLAIN)
+    assert (checkout.made, checkout.installed) == (1, ["requirements.txt"])
+
+
+def test_the_packages_of_development_hold_those_that_run(checkout: Checkout) -> None:
+    bootstrap.ensure(DEV)
+    bootstrap.ensure(PLAIN)
+    bootstrap.ensure(DEV)
+    assert checkout.installed == ["requirements-dev.txt"]
+
+
+@pytest.mark.parametrize("between", [PLAIN, DEV])
+def test_going_back_to_other_requirements_installs_them_again(checkout: Checkout, between: list[str]) -> None:
+    for content, names in (("a==1", DEV), ("a==2", between), ("a==1", DEV)):
+        checkout.requires("requirements.txt", content)
+        bootstrap.ensure(names)
+    assert checkout.installed == [DEV[-1], between[-1], DEV[-1]]
+
+
+def test_an_installation_that_was_cut_short_does_not_count(checkout: Checkout) -> None:
+    bootstrap.ensure(PLAIN)
+    checkout.requires("requirements.txt", "a==2")
+    checkout.fails = True
+    with pytest.raises(bootstrap.SetupError):
+        bootstrap.ensure(PLAIN)
+    checkout.fails = False
+    checkout.requires("requirements.txt", "a==1")
+    bootstrap.ensure(PLAIN)
+    assert checkout.installed == ["requirements.txt"] * 2
+
+
+def test_an_environment_of_another_python_is_made_again_and_said_so(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.environment("CPython 3.9.1")
+    bootstrap.ensure(PLAIN)
+    assert checkout.made == 1
+    assert "which this project has not made: it has CPython 3.9.1" in capsys.readouterr().out
+
+
+def test_an_environment_of_the_same_python_is_kept(checkout: Checkout) -> None:
+    checkout.environment(HERE)
+    bootstrap.ensure(PLAIN)
+    assert checkout.made == 0
 
 
 @pytest.mark.parametrize(
