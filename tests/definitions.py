@@ -323,9 +323,7 @@ class Family(SagaDefinition, register=False):
 CHILDREN: tuple[type[SagaDefinition], ...] = (Chain, Pivot, Locked)
 SHAPES: tuple[type[SagaDefinition], ...] = (
     Chain,
-    InlineChain,
     Group,
-    InlineGroup,
     Pivot,
     Signed,
     Skipping,

@@ -23,36 +23,30 @@ from sagas.testing import (
     unknown,
     worker_lost,
 )
-from tests.definitions import Chain, Group, InlineChain, Parent, Pivot, Skipping, Waiting, shop
+from tests.definitions import Chain, Group, Parent, Pivot, Skipping, Waiting, shop
 
-BOTH_MODES = pytest.mark.parametrize("chain", [Chain, InlineChain])
+pytestmark = pytest.mark.usefixtures("mode")
 UNDONE = ("undo-second", "undo-first")
 
 
-@BOTH_MODES
-def test_all_goes_well(chain: type[SagaDefinition]) -> None:
-    ended = given(chain).answering("first", id=7).expect().ends("completed", result={"id": 7})
+def test_all_goes_well() -> None:
+    ended = given(Chain).answering("first", id=7).expect().ends("completed", result={"id": 7})
     assert ended.calls == ("first", "second", "third", "last")
     assert ended.took == timedelta(0)
 
 
-@BOTH_MODES
-def test_rule_8_a_refusal_undoes_what_was_done_in_reverse(chain: type[SagaDefinition]) -> None:
-    ended = given(chain).when("third", refused("too dear", "price")).expect(*UNDONE).ends("compensated")
+def test_rule_8_a_refusal_undoes_what_was_done_in_reverse() -> None:
+    ended = given(Chain).when("third", refused("too dear", "price")).expect(*UNDONE).ends("compensated")
     assert ended.state.error == {"step": "third", "code": "price", "reason": "too dear"}
     assert ended.calls == ("first", "second", "third", *UNDONE)
 
 
-@BOTH_MODES
-def test_rule_10_a_refusal_of_the_first_step_leaves_nothing_to_undo(chain: type[SagaDefinition]) -> None:
-    given(chain).when("first", refused("no")).expect().ends("failed", code="refused")
+def test_rule_10_a_refusal_of_the_first_step_leaves_nothing_to_undo() -> None:
+    given(Chain).when("first", refused("no")).expect().ends("failed", code="refused")
 
 
-@BOTH_MODES
-def test_rule_8_a_transient_failure_is_tried_again_after_2_and_4_seconds(
-    chain: type[SagaDefinition],
-) -> None:
-    ended = given(chain).when("second", transient(times=2)).expect().ends("completed")
+def test_rule_8_a_transient_failure_is_tried_again_after_2_and_4_seconds() -> None:
+    ended = given(Chain).when("second", transient(times=2)).expect().ends("completed")
     assert ended.calls.count("second") == 3
     assert timedelta(seconds=5.4) < ended.took < timedelta(seconds=6.6)
 
@@ -62,24 +56,19 @@ def test_rule_8_retry_after_is_honoured() -> None:
     assert ended.took == timedelta(minutes=2)
 
 
-@BOTH_MODES
-def test_rule_8_a_participant_that_stays_busy_has_the_step_given_up(chain: type[SagaDefinition]) -> None:
-    ended = given(chain).when("third", transient(times=ALWAYS)).expect(*UNDONE).ends("compensated")
+def test_rule_8_a_participant_that_stays_busy_has_the_step_given_up() -> None:
+    ended = given(Chain).when("third", transient(times=ALWAYS)).expect(*UNDONE).ends("compensated")
     assert ended.calls.count("third") == 3
     assert (ended.state.error or {})["code"] == "retries_exhausted"
 
 
-@BOTH_MODES
-def test_rule_9_an_unknown_outcome_is_repeated_under_the_same_key(chain: type[SagaDefinition]) -> None:
-    ended = given(chain).when("second", lost_answer(times=2)).expect().ends("completed")
+def test_rule_9_an_unknown_outcome_is_repeated_under_the_same_key() -> None:
+    ended = given(Chain).when("second", lost_answer(times=2)).expect().ends("completed")
     assert ended.step("second").generation == 0
 
 
-@BOTH_MODES
-def test_rule_10_answers_lost_three_times_are_undone_though_no_success_was_seen(
-    chain: type[SagaDefinition],
-) -> None:
-    ended = given(chain).when("third", lost_answer(times=3)).expect("undo-third", *UNDONE).ends("compensated")
+def test_rule_10_answers_lost_three_times_are_undone_though_no_success_was_seen() -> None:
+    ended = given(Chain).when("third", lost_answer(times=3)).expect("undo-third", *UNDONE).ends("compensated")
     assert ended.step("third").effect is Effect.UNDONE
 
 
