@@ -48,6 +48,7 @@ from sagas.state import (
 
 RETRY_LATER_AFTER = timedelta(minutes=1)
 ACCEPTED_FOR = timedelta(days=1)
+CHILD_FIRST = timedelta(seconds=0.5)
 
 
 def begin(
@@ -276,7 +277,9 @@ def _record_undo(draft: Draft, event: Recorded) -> None:
             reason = "the participant accepts the compensation each time it is asked, and does not finish it"
             draft.park(position, UNDO_UNFINISHED, reason)
         case Accepted():
-            wait = waits.POLL_FIRST * 2 ** min(draft.state.steps[position].undo_forgiven, 3)
+            # A child that is undone by workers of ours is soon done, and nobody brings word of it.
+            first, doublings = (CHILD_FIRST, 6) if outcome.kind == "child" else (waits.POLL_FIRST, 3)
+            wait = first * 2 ** min(draft.state.steps[position].undo_forgiven, doublings)
             _undo_later(draft, position, "accepted", f"{outcome.kind} is being undone", wait)
         case Deferred():
             _undo_later(draft, position, "deferred", outcome.reason, outcome.wait)

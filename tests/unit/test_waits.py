@@ -39,7 +39,7 @@ from tests.deciding import (
     told,
     wish,
 )
-from tests.definitions import Chain, shop
+from tests.definitions import Chain, Parent, shop
 
 CHAIN = Chain()
 HOUR = timedelta(hours=1)
@@ -67,7 +67,7 @@ class Patient(SagaDefinition, register=False):
         return shop.post("call")
 
 
-PATIENT = Patient()
+PATIENT, PARENT = Patient(), Parent()
 
 
 def until(state: SagaState, position: int) -> datetime:
@@ -163,3 +163,13 @@ def test_a_compensation_that_is_accepted_for_ever_calls_a_person() -> None:
     assert (state.steps[0].undo_error or {})["code"] == "undo_unfinished"
     again, _ = undone_later(wish(CHAIN, state, "retry", at + HOUR))
     assert again.status is Status.COMPENSATING
+
+
+def test_the_undoing_of_a_child_is_looked_at_soon_and_then_less_often() -> None:
+    state, looks = told(PARENT, OK, Accepted("child")), []
+    state = wish(PARENT, state, "compensate", NOW)
+    for _ in range(10):
+        at = state.steps[1].due_at or NOW
+        state = recorded(PARENT, claimed(state, 1, at, LEASE), 1, Accepted("child"), at)
+        looks.append(((state.steps[1].due_at or NOW) - at).total_seconds())
+    assert looks == [0.5, 1, 2, 4, 8, 16, 32, 32, 32, 32]
