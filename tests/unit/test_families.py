@@ -43,6 +43,7 @@ from tests.unit.test_mutations import search
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 Patch = pytest.MonkeyPatch
+both_modes = pytest.mark.usefixtures("mode")
 CHILD_UNDONE = ("child/undo-second", "child/undo-first")
 
 
@@ -54,6 +55,7 @@ def parent() -> Scenario:
 # --- Children -------------------------------------------------------------------------------------------
 
 
+@both_modes
 def test_rule_18_a_parent_takes_the_result_of_its_child() -> None:
     ended = parent().answering("child/first", id=7).expect().ends("completed")
     assert ended.calls == (
@@ -66,29 +68,34 @@ def test_rule_18_a_parent_takes_the_result_of_its_child() -> None:
     assert ended.others["child"].parent_id == ended.state.id
 
 
+@both_modes
 def test_rule_18_a_child_that_fails_refuses_its_parents_step() -> None:
     story = parent().when("child/third", refused("no more", "sold_out"))
     ended = story.expect(*CHILD_UNDONE, "undo-begin").ends("compensated", code="sold_out")
     assert ended.others["child"].status is Status.COMPENSATED
 
 
+@both_modes
 def test_rule_18_compensating_the_parent_compensates_the_child() -> None:
     story = parent().cancelled_during("child/last").expect("child/undo-third", *CHILD_UNDONE, "undo-begin")
     ended = story.ends("compensated", code="compensation_requested")
     assert ended.others["child"].status is Status.COMPENSATED
 
 
+@both_modes
 def test_rule_18_a_child_times_out_by_its_own_deadline() -> None:
     ended = parent().timed_out_during("child/second").expect(*CHILD_UNDONE, "undo-begin").ends("compensated")
     assert (ended.others["child"].error or {})["code"] == "timeout"
 
 
+@both_modes
 def test_rule_18_a_child_past_its_point_of_no_return_parks_the_parent() -> None:
     ended = given(Buyer).with_child(Pivot).when("unpack", refused("broken")).ends("compensation_failed")
     assert ended.others["buy"].status is Status.COMPLETED
     assert (ended.step("buy").undo_error or {})["code"] == "child_not_undone"
 
 
+@both_modes
 def test_rule_18_a_child_whose_compensation_is_parked_parks_the_parent() -> None:
     story = parent().when("patient", refused("no")).when("child/undo-second", refused("gone"))
     ended = story.ends("compensation_failed")
@@ -156,6 +163,7 @@ class Hasty(SagaDefinition, register=False):
         return shop.post("close")
 
 
+@both_modes
 def test_a_completed_child_with_nothing_to_undo_counts_as_undone() -> None:
     ended = given(Curious).with_child(Reads).when("take", refused("no")).ends("compensated")
     assert ended.others["ask"].status is Status.COMPLETED
@@ -167,16 +175,19 @@ def hasty() -> Scenario:
     return given(Hasty).with_child(Bare)
 
 
+@both_modes
 def test_rule_18_a_child_that_is_late_is_undone_and_not_left_behind() -> None:
     ended = hasty().when("child/take", forbidden()).ends("compensated", code="wait_timeout")
     assert ended.others["child"].status is Status.COMPENSATED
 
 
+@both_modes
 def test_a_saga_does_without_a_child_that_has_failed() -> None:
     ended = hasty().when("child/take", refused("sold out")).ends("completed")
     assert ended.step("child").status is StepStatus.SKIPPED
 
 
+@both_modes
 @pytest.mark.parametrize(("definition", "child"), [(Curious, Reads), (Hasty, Bare)])
 def test_nothing_breaks_a_family_that_reads_or_hastens(
     definition: type[SagaDefinition], child: type[SagaDefinition]
@@ -184,17 +195,20 @@ def test_nothing_breaks_a_family_that_reads_or_hastens(
     crash_matrix(definition, children=[child], depth=1)
 
 
+@both_modes
 def test_a_parent_waits_for_a_child_that_waits_for_a_person() -> None:
     ended = parent().when("child/second", forbidden()).ends("waiting")
     assert ended.others["child"].status is Status.PARKED
 
 
+@both_modes
 @pytest.mark.parametrize("after", [True, False])
 def test_rule_18_a_worker_that_is_lost_while_it_starts_a_child_leaves_one_child(after: bool) -> None:
     ended = parent().when("child", worker_lost(after_the_call=after)).expect().ends("completed")
     assert list(ended.others) == ["child"]
 
 
+@both_modes
 def test_a_family_of_three_generations() -> None:
     class Grandparent(SagaDefinition, register=False):
         type = "grandparent"
@@ -228,33 +242,39 @@ def test_a_story_names_steps_that_its_children_have(name: str) -> None:
 # --- Locks ----------------------------------------------------------------------------------------------
 
 
+@both_modes
 def test_rule_18_a_second_saga_waits_until_the_lock_is_free() -> None:
     ended = given(Locked).beside("second", Locked).when("change", transient(times=2)).ends("completed")
     assert ended.calls == ("change", "change", "change", "tell", "second/change", "second/tell")
     assert ended.others["second"].status is Status.COMPLETED
 
 
+@both_modes
 def test_rule_18_a_lock_is_granted_in_order() -> None:
     ended = given(Locked).beside("second", Locked).beside("third", Locked).ends("completed")
     assert [call for call in ended.calls if call.endswith("tell")] == ["tell", "second/tell", "third/tell"]
 
 
+@both_modes
 def test_rule_18_a_lock_is_held_until_all_is_undone() -> None:
     ended = given(Locked).beside("second", Locked).when("tell", refused("no")).ends("compensated")
     assert ended.calls == ("change", "tell", "change-back", "second/change", "second/tell")
 
 
+@both_modes
 def test_rule_18_a_parked_saga_keeps_its_lock() -> None:
     ended = given(Locked).beside("second", Locked).when("tell", forbidden()).ends("parked")
     assert ended.others["second"].awaits_lock
 
 
+@both_modes
 def test_rule_18_a_second_saga_is_refused_where_that_is_declared() -> None:
     ended = given(Refusing).beside("second", Refusing).ends("completed")
     assert ended.others == {}
     assert any("second is not accepted: 'order:7' is locked" in line for line in ended.history)
 
 
+@both_modes
 def test_rule_18_a_family_shares_its_lock() -> None:
     ended = given(Family).with_child(Locked).beside("second", Locked).ends("completed")
     assert ended.calls[-2:] == ("second/change", "second/tell")
@@ -280,6 +300,7 @@ def test_rule_18_nobody_settles_a_step_of_a_saga_without_its_lock(verb: str) -> 
         intervene(Locked(), waiting_for_its_lock(), verb, Wish(step="change"), Entry(verb), NOW)
 
 
+@both_modes
 @pytest.mark.parametrize("verb", ["skip", "mark-done"])
 def test_rule_18_nobody_leaves_a_child_behind(verb: str) -> None:
     waiting = parent().when("child/second", forbidden()).ends("waiting").state
