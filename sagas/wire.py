@@ -153,33 +153,79 @@ def _readable(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _connect(origin: Origin, patience: float) -> HTTPConnection:
-    timeout = min(CONNECT_TIMEOUT, patience)
+def _connect(origin: Origin, watch: _Watch) -> HTTPConnection:
+    """A new connection, watched from its first byte on.
+
+    The look-up of a name cannot be bounded from here; what comes of it too late is not used.
+    """
+    secure = origin.scheme == "https"
+    port = (443 if secure else 80) if origin.port is None else origin.port
     connection: HTTPConnection
-    if origin.scheme == "https":
-        connection = _Secure(origin.host, origin.port, timeout=timeout, context=_tls())
-    else:
-        connection = _InOnePiece(origin.host, origin.port, timeout=timeout)
+    connection = _Secure(origin.host, port, context=_tls()) if secure else _InOnePiece(origin.host, port)
     try:
-        connection.connect()
+        connection.sock = sock = _dialled(origin.host, port, watch)
+        if secure:
+            connection.sock = sock = _tls().wrap_socket(
+                sock, server_hostname=origin.host, do_handshake_on_connect=False
+            )
+            watch.use(sock)
+            sock.do_handshake()
     except (OSError, UnicodeError) as error:  # a host name may have no form in the DNS
         connection.close()
         raise NotConnected(f"no connection to {origin.host}: {error}") from error
     return connection
 
 
+def _dialled(host: str, port: int, watch: _Watch) -> socket.socket:
+    """A socket to the first address of a host that can be reached."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in addresses:
+        timeout = min(CONNECT_TIMEOUT, watch.left())
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        except OSError:
+            sock.close()
+            if address == addresses[-1][4]:
+                raise
+    raise OSError("it has no address")
+
+
 # --- Total deadline -----------------------------------------------------------------------------------
 
 
 class _Watch:
-    """One call under way: its deadline on the monotonic clock and the connection it uses."""
+    """One call under way: its deadline on the monotonic clock and the socket it uses."""
 
-    __slots__ = ("connection", "deadline", "expired")
+    __slots__ = ("deadline", "expired", "sock")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.connection: HTTPConnection | None = None
+        self.sock: socket.socket | None = None
         self.expired = False
+
+    def use(self, sock: socket.socket) -> None:
+        """Have a socket shut at the deadline, and let no wait for it be longer than that.
+
+        Raises:
+            TimeoutError: the deadline is past; whoever watches it may not look again.
+        """
+        self.sock = sock
+        sock.settimeout(self.left())
+
+    def left(self) -> float:
+        """The seconds until the deadline, always some.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no time was left")
+        return left
 
 
 class _Watchdog:
@@ -212,10 +258,10 @@ class _Watchdog:
             for watch in list(self._watches.values()):
                 if watch.deadline <= now and not watch.expired:
                     watch.expired = True
-                    sock = watch.connection.sock if watch.connection is not None else None
-                    if sock is not None:
+                    if watch.sock is not None:
                         with suppress(OSError):  # already gone, which is what is wanted
-                            sock.shutdown(socket.SHUT_RDWR)
+                            # Not as TLS has it: that takes the encryption away from who still reads.
+                            socket.socket.shutdown(watch.sock, socket.SHUT_RDWR)
 
 
 _idle = _Idle()
@@ -239,10 +285,9 @@ def exchange(
     origin = origin_of(base)
     watch = _watchdog.enter(time.monotonic() + seconds)
     try:
-        connection = _idle.take(origin) or _connect(origin, seconds)
-        watch.connection = connection
-        connection.sock.settimeout(seconds)
+        connection = _idle.take(origin) or _connect(origin, watch)
         try:
+            watch.use(connection.sock)
             answer, reusable = _talk(connection, method, origin.prefix + path, body, headers)
         except BaseException:
             connection.close()
@@ -252,6 +297,8 @@ def exchange(
         else:
             connection.close()
         return answer
+    except TimeoutError as error:  # of the watch, before anything was sent
+        raise NotConnected(f"no connection to {base} within {seconds:g} s") from error
     except NoAnswer as error:
         if watch.expired:
             raise NoAnswer(f"no complete answer from {base} within {seconds:g} s") from error

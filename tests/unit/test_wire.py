@@ -2,12 +2,18 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sagas import wire
+from tests.tls import Authority, Shop
+from tests.tls import serving as serving_tls
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -151,6 +157,95 @@ def test_the_deadline_holds_over_an_answer_that_drips(peers: list[Peer]) -> None
         post(peer, seconds=0.3)
 
 
+class Clock:
+    """The time as the exchange sees it: it goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.moment = 1000.0
+        self.sleep = time.sleep
+
+    def monotonic(self) -> float:
+        return self.moment
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(wire, "time", found)
+    return found
+
+
+def test_nothing_is_sent_on_a_connection_that_came_too_late(
+    peers: list[Peer], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = wire._dialled
+
+    def slowly(*args: Any) -> socket.socket:
+        sock = dial(*args)
+        clock.moment += 2
+        return sock
+
+    monkeypatch.setattr(wire, "_dialled", slowly)
+    peer = serving(peers, OK)
+    with pytest.raises(wire.NotConnected, match="within 1 s"):
+        post(peer, seconds=1.0)
+    assert peer.closed.acquire(timeout=5)
+    assert peer.requests == []
+
+
+def test_no_address_is_tried_when_its_name_was_found_too_late(
+    peers: list[Peer], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = socket.getaddrinfo
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        clock.moment += 2
+        return find(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    peer = serving(peers, OK)
+    with pytest.raises(wire.NotConnected):
+        post(peer, seconds=1.0)
+    assert peer.connections == 0
+
+
+def test_addresses_share_the_time_of_one_call(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float | None] = []
+
+    class Dead(socket.socket):
+        def connect(self, address: Any) -> None:
+            given.append(self.gettimeout())
+            clock.moment += 4
+            raise TimeoutError("nobody answers")
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in (7, 8, 9)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    monkeypatch.setattr(socket, "socket", Dead)
+    with pytest.raises(wire.NotConnected):
+        wire.exchange("GET", "http://shop.example", "/", b"", {}, 7.0)
+    assert given == [wire.CONNECT_TIMEOUT, 3.0]
+
+
+def test_an_answer_is_waited_for_no_longer_than_connecting_left(
+    peers: list[Peer], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial, talk = wire._dialled, wire._talk
+    left: list[float | None] = []
+
+    def slowly(*args: Any) -> socket.socket:
+        clock.moment += 3
+        return dial(*args)
+
+    def listen(connection: HTTPConnection, *args: Any) -> Any:
+        left.append(connection.sock.gettimeout())
+        return talk(connection, *args)
+
+    monkeypatch.setattr(wire, "_dialled", slowly)
+    monkeypatch.setattr(wire, "_talk", listen)
+    assert post(serving(peers, OK), seconds=5.0).status == 200
+    assert left == [2.0]
+
+
 def test_no_listener_means_that_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -180,3 +275,18 @@ def test_a_prefix_of_the_base_goes_before_the_path(peers: list[Peer]) -> None:
     peer = serving(peers, OK)
     wire.exchange("GET", f"{peer.url}/inventory/", "/saga/one?x=1", b"", {}, 1.0)
     assert peer.requests[0].startswith(b"GET /inventory/saga/one?x=1 HTTP/1.1\r\n")
+
+
+def test_over_tls_a_certificate_has_to_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Authority(tmp_path, "ours")
+    with serving_tls(Shop(ours.certificate("localhost"))) as shop:
+        base = f"https://localhost:{shop.port}"
+        wire._tls.cache_clear()
+        with pytest.raises(wire.NotConnected, match="certificate"):
+            wire.exchange("POST", base, "/saga/one", b"{}", {}, 5.0)
+        monkeypatch.setenv("SSL_CERT_FILE", str(ours.path))
+        wire._tls.cache_clear()
+        assert wire.exchange("POST", base, "/saga/one", b"{}", {}, 5.0).status == 204
+    wire._tls.cache_clear()
+    assert [headers["Host"] for headers, _ in shop.got] == [f"localhost:{shop.port}"]
+    assert shop.names == ["localhost", "localhost"]
