@@ -1,9 +1,14 @@
 """How the benchmark turns measurements into the figures of its report."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
 
+import pytest
+
+from tests.benchmarks import __main__ as command
 from tests.benchmarks.measure import Burst, Round
-from tests.benchmarks.report import percentiles, rows, table
+from tests.benchmarks.report import missed, percentiles, rows, table
 
 
 def measured(rate: float, alone: Sequence[float], others: float = 0.0, connections: int = 0) -> Round:
@@ -32,6 +37,50 @@ def test_rounds_that_others_disturbed_are_left_out_unless_all_were() -> None:
     row = rows(noisy, {})[0]
     assert (row["sagas_per_s"], row["rounds_used"]) == (55, 2)
     assert "measure again when idle" in table([row])
+
+
+def beside_bare(rate: float, alone: float, others: float = 0.0) -> Any:
+    """The rows of an engine in chain mode, and of a bare chain that makes 100 sagas a second, 10 ms each."""
+    bare = [measured(100, [10, 10]), measured(100, [10, 10])]
+    chain = [measured(rate, [alone, alone], others), measured(rate, [alone, alone], others)]
+    return rows({("bare-celery", "completed"): bare, ("chain", "completed"): chain}, {})
+
+
+@pytest.mark.parametrize(
+    ("rate", "alone", "says"), [(65, 19.9, False), (64, 10, True), (90, 20, True), (64, 20, True)]
+)
+def test_a_benchmark_fails_where_a_target_is_missed(rate: float, alone: float, says: bool) -> None:
+    found = beside_bare(rate, alone)
+    assert missed(found) is says
+    assert ("MISSED" in table(found)) is says
+
+
+def test_a_target_missed_while_others_used_the_machine_proves_nothing() -> None:
+    found = beside_bare(10, 90, others=0.5)
+    assert not missed(found)
+    assert "measure again when idle" in table(found)
+
+
+def test_rounds_of_which_never_both_were_quiet_prove_nothing() -> None:
+    bare = [measured(100, [10, 10], 0.5), measured(100, [10, 10])]
+    chain = [measured(10, [90, 90]), measured(10, [90, 90], 0.5)]
+    found = rows({("bare-celery", "completed"): bare, ("chain", "completed"): chain}, {})
+    assert not missed(found)
+    assert "measure again when idle" in table(found)
+
+
+@pytest.mark.parametrize(("says", "code"), [(True, 1), (False, 0)])
+def test_the_command_fails_where_a_target_is_missed(
+    monkeypatch: pytest.MonkeyPatch, says: bool, code: int
+) -> None:
+    monkeypatch.setattr(command, "stage", lambda **_: nullcontext())
+    monkeypatch.setattr(command, "prepare", lambda _: None)
+    monkeypatch.setattr(command, "measured", lambda *_: ("a table", says))
+    assert command.main([]) == code
+
+
+def test_an_engine_measured_alone_misses_nothing() -> None:
+    assert not missed(rows({("chain", "completed"): [measured(1, [90, 90])]}, {}))
 
 
 def test_connections_are_counted_in_every_round_and_the_cpu_is_summed() -> None:
