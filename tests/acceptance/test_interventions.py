@@ -1,6 +1,10 @@
 """What an operator does to sales that failed: it counts once, and a retry does the work again."""
 
+import pytest
+
 from tests.acceptance.world import Fault, World, basket
+
+both_modes = pytest.mark.parametrize("mode", ["brisk_sale", "brisk_sale_inline"])
 
 
 def keys_of(world: World, saga_id: str) -> list[str]:
@@ -13,8 +17,9 @@ def keys_of(world: World, saga_id: str) -> list[str]:
     return sorted(found)
 
 
-def test_a_retry_after_a_compensated_sale_does_the_work_again(world: World) -> None:
-    sale = world.sale(Fault("confirm-stock", "refuse", code="closed"))
+@both_modes
+def test_a_retry_after_a_compensated_sale_does_the_work_again(world: World, mode: str) -> None:
+    sale = world.sale(Fault("confirm-stock", "refuse", code="closed"), saga_type=mode)
     assert world.ended(sale)["status"] == "compensated"
     before = keys_of(world, sale)
     again = world.operator.intervene(sale, "retry", key="once-more", wait=20, reason="opened again")
@@ -28,8 +33,9 @@ def test_a_retry_after_a_compensated_sale_does_the_work_again(world: World) -> N
     }
 
 
-def test_a_retry_after_a_refused_sale_does_the_work_again(world: World) -> None:
-    sale = world.sale(Fault("validate-employee", "refuse", code="on_leave"))
+@both_modes
+def test_a_retry_after_a_refused_sale_does_the_work_again(world: World, mode: str) -> None:
+    sale = world.sale(Fault("validate-employee", "refuse", code="on_leave"), saga_type=mode)
     ended = world.ended(sale)
     assert (ended["status"], ended["error"]["code"]) == ("failed", "on_leave")
     again = world.operator.intervene(sale, "retry", key="back", wait=20, reason="back from leave")
@@ -37,8 +43,9 @@ def test_a_retry_after_a_refused_sale_does_the_work_again(world: World) -> None:
     assert "validate-employee:action:1" in keys_of(world, sale)
 
 
-def test_repeats_of_an_intervention_do_nothing(world: World) -> None:
-    sale = world.sale(Fault("confirm-stock", "refuse"))
+@both_modes
+def test_repeats_of_an_intervention_do_nothing(world: World, mode: str) -> None:
+    sale = world.sale(Fault("confirm-stock", "refuse"), saga_type=mode)
     world.ended(sale)
     world.operator.intervene(sale, "retry", key="the-same", wait=20, reason="again")
     done, keys = world.kinds(sale), keys_of(world, sale)
@@ -50,8 +57,9 @@ def test_repeats_of_an_intervention_do_nothing(world: World) -> None:
     assert other.status == 409, other.document
 
 
-def test_a_completed_sale_is_undone_on_request_and_once(world: World) -> None:
-    sale = world.sale()
+@both_modes
+def test_a_completed_sale_is_undone_on_request_and_once(world: World, mode: str) -> None:
+    sale = world.sale(saga_type=mode)
     assert world.ended(sale)["status"] == "completed"
     for _ in range(3):
         answer = world.operator.intervene(sale, "compensate", key="undo", wait=20, reason="returned")
@@ -59,18 +67,21 @@ def test_a_completed_sale_is_undone_on_request_and_once(world: World) -> None:
     assert world.kinds(sale).count("saga_turned") == 1
 
 
-def test_the_same_start_repeated_is_one_sale(world: World) -> None:
-    answers = [world.operator.start("brisk_sale", basket(), key="one-basket", wait=20) for _ in range(3)]
+@both_modes
+def test_the_same_start_repeated_is_one_sale(world: World, mode: str) -> None:
+    answers = [world.operator.start(mode, basket(), key=f"one-{mode}", wait=20) for _ in range(3)]
     assert len({answer.saga["id"] for answer in answers}) == 1
     assert {answer.saga["status"] for answer in answers} == {"completed"}
-    other = world.operator.start("brisk_sale", basket(quantity=2), key="one-basket")
+    other = world.operator.start(mode, basket(quantity=2), key=f"one-{mode}")
     assert other.status == 422, other.document
 
 
-def test_a_compensation_that_never_succeeds_calls_a_person(world: World) -> None:
+@both_modes
+def test_a_compensation_that_never_succeeds_calls_a_person(world: World, mode: str) -> None:
     sale = world.sale(
         Fault("create-transaction", "refuse", code="closed"),
         Fault("release-stock", "error_before", times=None),
+        saga_type=mode,
     )
     ended = world.ended(sale)
     assert ended["status"] == "compensation_failed", world.history(sale)

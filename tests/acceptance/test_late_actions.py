@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 from tests.acceptance.arming import FORWARD_EPOCH, armed, execute, wait_reached
 from tests.acceptance.shop.crashes import name
 from tests.acceptance.world import Fault, World
@@ -14,11 +16,13 @@ ACTIONS = {
 }
 
 
-def test_an_action_that_a_slow_worker_sends_behind_its_compensation_has_no_effect(world: World) -> None:
+@pytest.mark.parametrize("sale_type", ["patient_sale", "patient_sale_inline"])
+def test_an_action_that_a_slow_worker_sends_behind_its_compensation_has_no_effect(
+    world: World, sale_type: str
+) -> None:
     before = world.figures()
     sales = {
-        position: armed(world, "patient_sale", "after_claim", position, victim="nobody")
-        for position in ACTIONS
+        position: armed(world, sale_type, "after_claim", position, victim="nobody") for position in ACTIONS
     }
     world.maintenance.signal(signal.SIGSTOP)  # no lease expires before the sales turn
     execute(world, [*sales.values()])
