@@ -13,7 +13,7 @@ from sagas import dispatch
 from sagas.claims import RUNG_WITHIN
 from sagas.definition import SagaDefinition
 from sagas.dispatch import COMPENSATE_TASK, STEP_TASK, UNLOCK_TASK, WAKE_TASK, chain_from
-from sagas.state import Done, SagaState, Status
+from sagas.state import Effect, SagaState, Status, with_step
 from tests.deciding import NO, NOW, OK, recorded, started, taken, told
 from tests.definitions import Chain, Group, InlineChain, InlineGroup
 from tests.engine import registered
@@ -71,8 +71,10 @@ def test_backward_the_chain_follows_the_reverse_order_of_doing() -> None:
     state = turned(GROUP)
     assert state.status is Status.COMPENSATING
     assert messages(chain_from(GROUP, state, 1)) == expected(COMPENSATE_TASK, state, 1, 2, 0)
-    state = told(GROUP, Done({}), state=state)
     assert messages(chain_from(GROUP, state, 2)) == expected(COMPENSATE_TASK, state, 2, 0)
+    undone = replace(state.steps[2], effect=Effect.UNDONE)
+    state = replace(state, steps=with_step(state.steps, undone))
+    assert messages(chain_from(GROUP, state, 1)) == expected(COMPENSATE_TASK, state, 1, 0)
 
 
 def test_backward_inline_one_message_is_sent() -> None:
