@@ -79,7 +79,8 @@ WHERE t.id = d.webhook_id AND d.id IN (
             FROM sagas_webhookdelivery p
             WHERE p.webhook_id = h.id AND p.due_at <= statement_timestamp()
             ORDER BY p.due_at LIMIT %(each)s) w
-        WHERE h.active AND (h.rests_until IS NULL OR h.rests_until <= statement_timestamp())
+        WHERE h.active AND h.id <> ALL(%(silent)s)
+          AND (h.rests_until IS NULL OR h.rests_until <= statement_timestamp())
           AND w.nth <= CASE WHEN h.failures > 0 THEN 1 ELSE %(each)s END
         ORDER BY w.nth, random() LIMIT %(limit)s))
     FOR NO KEY UPDATE SKIP LOCKED)
@@ -225,11 +226,12 @@ def deliver() -> int:
     """Post what is due, several at once, for a few seconds at most; returns how many attempts were made."""
     made, end = 0, time.monotonic() + SLICE
     flying: dict[Future[Answer], Taken] = {}
+    silent = _silent()
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="saga-webhook") as senders:
         while True:
             if time.monotonic() < end:
                 under_way = [taken.webhook_id for taken in flying.values()]
-                for taken in _take(AT_ONCE - len(flying), under_way):
+                for taken in _take(AT_ONCE - len(flying), under_way, silent):
                     flying[senders.submit(_send, taken)] = taken
             if not flying:
                 return made
@@ -239,12 +241,24 @@ def deliver() -> int:
                 made += 1
 
 
-def _take(limit: int, flying: list[int]) -> list[Taken]:
-    """At most `limit` that are due; `flying` names the hook of each delivery under way."""
+def _silent() -> list[int]:
+    """The hooks that are told nothing for now, since their owner may not log in (any user model says so)."""
+    hooks = Webhook.objects.filter(active=True).select_related("owner")
+    return [hook.pk for hook in hooks if not hook.owner.is_active]
+
+
+def _take(limit: int, flying: list[int], silent: Sequence[int] = ()) -> list[Taken]:
+    """At most `limit` that are due, but none of `silent` hooks; `flying` has the hook of each under way."""
     with connection.cursor() as cursor:
         cursor.execute(
             TAKE,
-            {"held": HELD.total_seconds(), "limit": limit, "flying": flying, "each": OF_ONE_HOOK},
+            {
+                "held": HELD.total_seconds(),
+                "each": OF_ONE_HOOK,
+                "limit": limit,
+                "flying": flying,
+                "silent": list(silent),
+            },
         )
         return [Taken(*row) for row in cursor.fetchall()]
 

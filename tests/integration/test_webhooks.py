@@ -393,6 +393,19 @@ def test_who_is_told_of_what(receiver: Receiver) -> None:
     assert everything.deliveries.count() == 2
 
 
+def test_who_may_not_log_in_is_told_nothing_that_was_found_before(receiver: Receiver) -> None:
+    hook, _ = add(receiver)
+    stories.completed()
+    assert webhooks.find() == 1
+    owner = get_user_model().objects.filter(id=hook.owner_id)
+    owner.update(is_active=False)
+    assert webhooks.deliver() == 0
+    assert (receiver.got, hook.deliveries.get().attempts) == ([], 0)
+    owner.update(is_active=True)
+    assert webhooks.deliver() == 1
+    assert len(receiver.got) == 1
+
+
 def test_only_what_ends_after_the_hook_was_made(receiver: Receiver) -> None:
     stories.completed()
     add(receiver)
