@@ -23,6 +23,9 @@ from redis.exceptions import ConnectionError as ConnectionLost
 
 log = structlog.get_logger(__name__)
 
+# Far below what Python can read, write and pickle on top of Celery's own calls.
+DEEPEST = 200
+
 
 class QoS(redis.QoS):
     """What was delivered and not acknowledged."""
@@ -48,8 +51,15 @@ class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs leave it out
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            log.error("message dropped: it is not JSON", error=str(error))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            log.error("message dropped: it cannot be read as JSON", error=str(error))
+            raise Empty from None
+
+    def _receive_one(self, *args: Any) -> Any:
+        try:
+            return super()._receive_one(*args)  # type: ignore[misc]  # the stubs leave it out
+        except RecursionError as error:
+            log.error("broadcast dropped: it cannot be read as JSON", error=str(error))
             raise Empty from None
 
 
@@ -62,20 +72,33 @@ class Transport(redis.Transport):
         if deliverable(message):
             super()._deliver(message, queue)
         else:
-            log.error("message dropped: Celery could not read it", queue=queue, message=repr(message)[:500])
+            shown = repr(message)[:500] if shallow(message) else "nested too deeply"
+            log.error("message dropped: Celery could not read it", queue=queue, message=shown)
 
 
 def deliverable(message: Any) -> bool:
     """Whether Celery can take a message, if only to refuse it: it must not fail at reading it."""
     try:
         properties, headers = message["properties"], message["headers"]
-        complete = bool({"delivery_tag", "delivery_info"} <= properties.keys())
+        complete = bool({"delivery_tag", "delivery_info"} <= properties.keys()) and shallow(message)
         if not complete or "task" not in headers or message["content-type"] != "application/json":
             return complete  # an event, remote control, or a form that Celery does not accept
-        arguments, named, embedded = json.loads(base64.b64decode(message["body"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        arguments, named, embedded = body = json.loads(base64.b64decode(message["body"]))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return False
-    return isinstance(arguments, list) and isinstance(named, dict) and isinstance(embedded, dict)
+    fitting = isinstance(arguments, list) and isinstance(named, dict) and isinstance(embedded, dict)
+    return fitting and shallow(body)
+
+
+def shallow(value: object) -> bool:
+    """Whether lists and objects nest no deeper than can safely be handled."""
+    layer = [value]
+    for _ in range(DEEPEST):
+        nested = [item for item in layer if isinstance(item, dict | list)]
+        if not nested:
+            return True
+        layer = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
+    return False
 
 
 def outlive_redis() -> None:

@@ -16,6 +16,8 @@ TEN_MEGABYTES = 10 * 1024 * 1024
 QUEUES = ("forward", "compensation", "maintenance")
 TAKEN_WITHIN = 20.0
 
+NESTED = "[" * 2000 + "]" * 2000
+
 
 def envelope(body: bytes, task: str = "sagas.step", content_type: str = "application/json") -> str:
     """A message as Celery's transport keeps it in Redis."""
@@ -53,6 +55,8 @@ POISON = {
     "no such position": envelope(task_body(str(uuid4()), 99, 0, "sales_saga", 1)),
     "no uuid": envelope(task_body("nobody", 0, 0, "sales_saga", 1)),
     "ten megabytes": envelope(task_body("x" * TEN_MEGABYTES, 0, 0, "sales_saga", 1)),
+    "nested body": envelope(NESTED.encode()),
+    "nested envelope": NESTED,
     "no envelope": "not even an envelope",
     "empty envelope": "{}",
 }
