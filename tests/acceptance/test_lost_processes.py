@@ -18,7 +18,8 @@ BACKWARD = (
     ("answer_received", 1, ()),
     ("request_sent", 2, (Fault("cancel-transaction", "hang_before", seconds=HELD),)),
 )
-both_modes = pytest.mark.parametrize("sale_type", ["patient_sale", "patient_sale_inline"])
+PATIENT_SALES = ("patient_sale", "patient_sale_inline")
+both_modes = pytest.mark.parametrize("sale_type", PATIENT_SALES)
 
 
 def held_sales(world: World, sale_type: str) -> dict[str, str]:
@@ -70,40 +71,45 @@ def test_a_worker_that_stands_still_beyond_its_lease_and_goes_on(world: World, s
 
 
 def test_a_worker_that_is_asked_to_end_finishes_its_steps(world: World) -> None:
-    sale = armed(world, "brisk_sale", "answer_received", 2, victim="nobody")
-    execute(world, [sale])
-    wait_reached(world, sale)
+    types = ("brisk_sale", "brisk_sale_inline")
+    sales = [armed(world, sale_type, "answer_received", 2, victim="nobody") for sale_type in types]
+    execute(world, sales)
+    wait_reached(world, *sales)
     world.worker.ask_to_end()
     world.worker.signal(signal.SIGCONT)
     world.worker.stop()
-    assert "lease_expired" not in world.kinds(sale)
-    assert world.kinds(sale).count("step_completed") >= 3
+    for sale in sales:
+        assert "lease_expired" not in world.kinds(sale)
+        assert world.kinds(sale).count("step_completed") >= 3
     world.worker.restart()
-    assert_end_as(world, {sale: "completed"})
+    assert_end_as(world, dict.fromkeys(sales, "completed"))
 
 
 def test_participants_away_for_a_while(world: World) -> None:
     world.participants.stop()
-    sale = world.sale(saga_type="patient_sale")
-    world.wait_for(sale, "step_transient")
+    sales = [world.sale(saga_type=sale_type) for sale_type in PATIENT_SALES]
+    for sale in sales:
+        world.wait_for(sale, "step_transient")
     world.participants.restart()
-    assert_end_as(world, {sale: "completed"})
+    assert_end_as(world, dict.fromkeys(sales, "completed"))
 
 
 def test_participants_away_while_a_sale_is_undone(world: World) -> None:
     hold = Fault("cancel-transaction", "hang_before", seconds=HELD)
-    sale = world.sale(REFUSED, hold, saga_type="patient_sale")
-    world.wait_struck(sale, "cancel-transaction")
+    sales = [world.sale(REFUSED, hold, saga_type=sale_type) for sale_type in PATIENT_SALES]
+    for sale in sales:
+        world.wait_struck(sale, "cancel-transaction")
     world.participants.kill()
-    world.wait_for(sale, "compensation_retry")
+    for sale in sales:
+        world.wait_for(sale, "compensation_retry")
     world.participants.restart()
-    assert_end_as(world, {sale: "compensated"})
+    assert_end_as(world, dict.fromkeys(sales, "compensated"))
 
 
 def test_no_beat_and_lost_messages_only_delay(world: World) -> None:
     world.beat.stop()
     world.worker.stop()
-    sale = world.sale()
+    sales = [world.sale(), world.sale(saga_type="brisk_sale_inline")]
     world.redis.stop()
     world.redis.start()
     sung = world.canary()
@@ -111,4 +117,4 @@ def test_no_beat_and_lost_messages_only_delay(world: World) -> None:
     assert wait_until(lambda: world.canary() > sung, PATIENCE), "nobody has had the canary sing"
     world.beat.start()
     world.worker.wait_healthy()
-    assert_end_as(world, {sale: "completed"})
+    assert_end_as(world, dict.fromkeys(sales, "completed"))
