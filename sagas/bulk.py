@@ -85,8 +85,16 @@ def foretell(ids: Iterable[UUID], verb: str, wish: Wish) -> Iterator[Item]:
         yield Item(saga_id, became, foreseen.status, foreseen.detail)
 
 
-def settled(order: Order, selection: Selection, request_id: str) -> list[UUID]:
-    """The sagas of a request: those it found when it was first made.
+def found(selection: Selection, request_id: str) -> list[UUID]:
+    """The sagas that a request found when it was made, or would find now."""
+    known = BulkRequest.objects.filter(request_id=request_id).first()
+    return selection.find() if known is None else [UUID(saga_id) for saga_id in known.ids]
+
+
+def settled(
+    order: Order, selection: Selection, request_id: str, seen: Sequence[UUID] | None = None
+) -> list[UUID]:
+    """The sagas of a request: those it found when it was first made, or that were `seen` for it just before.
 
     Raises:
         IdempotencyConflict: the id was used with another request.
@@ -95,6 +103,7 @@ def settled(order: Order, selection: Selection, request_id: str) -> list[UUID]:
     fingerprint = hashlib.sha256(json.dumps(plain(asked), sort_keys=True).encode()).hexdigest()
     known = BulkRequest.objects.filter(request_id=request_id).first()
     if known is None:
+        ids = selection.find() if seen is None else seen
         known, _ = BulkRequest.objects.get_or_create(
             request_id=request_id,
             defaults={
@@ -102,7 +111,7 @@ def settled(order: Order, selection: Selection, request_id: str) -> list[UUID]:
                 "actor": order.actor,
                 "reason": order.reason,
                 "fingerprint": fingerprint,
-                "ids": [str(saga_id) for saga_id in selection.find()],
+                "ids": [str(saga_id) for saga_id in ids],
                 "at": engine.clock.now(),
             },
         )

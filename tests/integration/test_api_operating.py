@@ -142,7 +142,7 @@ def test_the_command_line_does_the_same(operator: APIClient) -> None:
     call_command("sagas", "compensate", dry_run=True, **options)
     assert f"{saga.id}  sales_saga parked: would be compensating" in out.getvalue()
     for _ in range(2):
-        call_command("sagas", "compensate", request_id="r1", **options)
+        call_command("sagas", "compensate", request_id="r1", yes=True, **options)
     told = [line for line in out.getvalue().splitlines() if line.startswith(str(saga.id))]
     assert [line.split(": ")[1] for line in told] == ["would be compensating", *["is compensating"] * 2]
     assert SagaEvent.objects.filter(saga=saga.id, kind="compensate").count() == 1

@@ -1,7 +1,8 @@
 """`manage.py sagas` as an operator and a deployment use it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -61,6 +62,71 @@ def test_a_dry_run_names_what_would_become_of_each_and_does_nothing() -> None:
     assert engine.load(one.id) == one
 
 
+RECALL = ("compensate", "--status", "completed", "--reason", "recall")
+
+
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, says: str, meanwhile: Callable[[], object] = bool) -> None:
+    """Somebody sits there, sees what would happen, and says this; `meanwhile` happens before."""
+
+    def readline() -> str:
+        meanwhile()
+        return says
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, readline=readline))
+
+
+def test_without_a_terminal_what_a_filter_finds_is_only_told_and_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("y\n"))
+    (one,) = packed()
+    assert sagas(*RECALL).splitlines() == [
+        f"{one.id}  test_boxed completed: would be compensating: undoes, in this order unpack",
+        "1 changed",
+        "nothing is done yet; the same with --yes does it",
+    ]
+    assert engine.load(one.id) == one
+    assert sagas(*RECALL, "--yes").splitlines()[0] == f"{one.id}  test_boxed completed: is compensating"
+
+
+def test_at_a_terminal_just_what_was_told_of_is_done_after_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,), later = packed(), list[SagaState]()
+    at_a_terminal(monkeypatch, "y\n", lambda: later.extend(packed()))
+    lines = sagas(*RECALL).splitlines()
+    assert "would be compensating" in lines[0]
+    assert lines[2] == f"compensate 1 of these? [y/N] {one.id}  test_boxed completed: is compensating"
+    assert engine.load(one.id).status is Status.COMPENSATING
+    assert engine.load(later[0].id).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("says", ["n\n", "\n", "", "yesterday\n"])
+def test_at_a_terminal_nothing_is_done_without_a_yes(monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    (one,) = packed()
+    at_a_terminal(monkeypatch, says)
+    assert sagas(*RECALL).endswith("nothing is done\n")
+    assert engine.load(one.id) == one
+
+
+def test_nobody_is_asked_about_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.start("test_boxed", {})
+    at_a_terminal(monkeypatch, "y\n")
+    said = sagas("resume", "--status", "pending", "--reason", "go on")
+    assert said.splitlines()[-1] == "1 unchanged"
+    assert "[y/N]" not in said
+
+
+def test_sagas_that_are_named_are_seen_to_at_once() -> None:
+    (one,) = packed()
+    assert "is compensating" in sagas("compensate", one.id, "--reason", "recall")
+
+
+def test_a_dry_run_that_tells_of_refusals_has_done_its_work() -> None:
+    (one,) = packed()
+    assert f"{one.id}  test_boxed completed: refused: " in sagas("retry", *RECALL[1:], "--dry-run")
+    with pytest.raises(CommandError, match="1 of the sagas refused retry"):
+        sagas("retry", *RECALL[1:], "--yes")
+
+
 def test_one_saga_that_refuses_keeps_the_verb_from_no_other() -> None:
     (done,), written = packed(), StringIO()
     ids = [str(uuid4()), str(done.id)]
@@ -71,7 +137,7 @@ def test_one_saga_that_refuses_keeps_the_verb_from_no_other() -> None:
 
 def test_a_repeat_goes_on_with_the_same_sagas() -> None:
     (first,) = packed()
-    repeat = ("compensate", "--status", "completed", "--reason", "recall", "--request-id", "r1")
+    repeat = ("compensate", "--status", "completed", "--reason", "recall", "--request-id", "r1", "--yes")
     sagas(*repeat)
     (later,) = packed()
     assert sagas(*repeat).splitlines()[-1] == "1 unchanged"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import sys
 from argparse import ArgumentTypeError
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -64,6 +65,7 @@ class Command(BaseCommand):
         parser.add_argument("--limit", type=int, default=100, help="at most so many (default 100)")
         parser.add_argument("--per-second", type=float, default=50, help="at most so many (default 50)")
         parser.add_argument("--dry-run", action="store_true", help="only say what would happen to each")
+        parser.add_argument("--yes", action="store_true", help="do it to all that fit, without asking first")
         parser.add_argument("--reason", type=reason, required=True)
         parser.add_argument("--request-id", help="repeating a request under the same id is harmless")
         if "step" in arguments:
@@ -91,25 +93,50 @@ class Command(BaseCommand):
     # --- Steering
 
     def steer(self, verb: str, options: dict[str, Any]) -> None:
-        """One verb on the sagas given or found; one saga's refusal does not keep it from the others."""
+        """One verb on the sagas given, or on those found once somebody has seen what would become of them.
+
+        One saga's refusal does not keep it from the others.
+        """
         wish, selection = bulk.wish_of(verb, options), self._selection(options)
         order = bulk.Order(verb, getpass.getuser(), options["reason"], wish)
         request = options["request_id"] or str(uuid4())
-        dry_run = options["dry_run"]
-        ids = selection.find() if dry_run else bulk.settled(order, selection, request)
+        ids = bulk.found(selection, request)
+        if options["dry_run"] or not (selection.ids or options["yes"]):
+            counts = self._tell(ids, bulk.foretell(ids, verb, wish), selection, dry_run=True)
+            if options["dry_run"] or not self._confirmed(verb, counts[bulk.Became.CHANGED]):
+                return
+        ids = bulk.settled(order, selection, request, ids)
+        items = bulk.carry_out(order, ids, request, ring=ring, per_second=options["per_second"])
+        counts = self._tell(ids, items, selection, dry_run=False)
+        if refused := counts[bulk.Became.REFUSED]:
+            raise CommandError(f"{refused} of the sagas refused {verb}")
+
+    def _confirmed(self, verb: str, count: int) -> bool:
+        """Whether somebody at a terminal says yes to what they were just told."""
+        if not count:
+            return False
+        if not sys.stdin.isatty():
+            self.stdout.write("nothing is done yet; the same with --yes does it")
+            return False
+        self.stdout.write(f"{verb} {count} of these? [y/N] ", ending="")
+        self.stdout.flush()
+        said = sys.stdin.readline().strip().lower()
+        if said not in ("y", "yes"):
+            self.stdout.write("nothing is done")
+        return said in ("y", "yes")
+
+    def _tell(
+        self, ids: list[UUID], items: Iterable[bulk.Item], selection: bulk.Selection, *, dry_run: bool
+    ) -> Counter[bulk.Became]:
+        """A line a saga, as it is known, and their sum."""
         known = {saga.pk: saga for saga in Saga.objects.filter(pk__in=ids).only("type", "status")}
-        if dry_run:
-            items = bulk.foretell(ids, verb, wish)
-        else:
-            items = bulk.carry_out(order, ids, request, ring=ring, per_second=options["per_second"])
         counts = Counter[bulk.Became]()
         for item in items:
             counts[item.became] += 1
             before = f"{known[item.id].type} {known[item.id].status}: " if item.id in known else ""
             self.stdout.write(f"{item.id}  {before}{said(item, dry_run=dry_run)}")
         self._sum_up(counts, selection)
-        if refused := counts[bulk.Became.REFUSED]:
-            raise CommandError(f"{refused} of the sagas refused {verb}")
+        return counts
 
     def _sum_up(self, counts: Counter[bulk.Became], selection: bulk.Selection) -> None:
         if selection.type and selection.type not in registry.types():
