@@ -28,7 +28,8 @@ TRICKLE = 5.0
 LOCAL_FOR = 5.0
 
 # KEYS[1] state hash, KEYS[2] calls under way (sorted set by end), KEYS[3] calls of this second
-# ARGV recovery s, max concurrent (0: none), max per second (0: none), call timeout s, ticket, force
+# ARGV recovery s, max concurrent (0: none), max per second (0: none), call timeout s, ticket, force, trickle
+# Nothing is counted for a call that is held back, by whichever limit.
 ADMIT = """
 local now = redis.call('TIME'); now = now[1] + now[2] / 1000000
 local open_until = tonumber(redis.call('HGET', KEYS[1], 'open_until') or '0')
@@ -47,16 +48,19 @@ elseif closed_at > 0 then
     local trickle = tonumber(ARGV[7]) * (1 + now - closed_at)
     if per_second == 0 or trickle < per_second then per_second = trickle end
 end
-if per_second > 0 then
-    local key = KEYS[3] .. math.floor(now)
-    local used = redis.call('INCR', key)
-    redis.call('EXPIRE', key, 3)
-    if used > per_second then return {'busy', tostring(1 - now % 1)} end
-end
 local most = tonumber(ARGV[2])
 if most > 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now)
     if redis.call('ZCARD', KEYS[2]) >= most then return {'busy', '0.25'} end
+end
+if per_second > 0 then
+    local key = KEYS[3] .. math.floor(now)
+    local used = tonumber(redis.call('GET', key) or '0')
+    if used + 1 > per_second then return {'busy', tostring(1 - now % 1)} end
+    redis.call('INCR', key)
+    redis.call('EXPIRE', key, 3)
+end
+if most > 0 then
     redis.call('ZADD', KEYS[2], now + tonumber(ARGV[4]) + 1, ARGV[5])
     redis.call('EXPIRE', KEYS[2], math.ceil(tonumber(ARGV[4])) + 60)
 end

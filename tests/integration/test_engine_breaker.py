@@ -39,7 +39,8 @@ class Insistent(SagaDefinition, register=False):
 @pytest.fixture
 def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Conf]:
     """Short times, and a participant with a limit; circuits as on the first day."""
-    places: dict[str, Any] = {"frail": {}, "small": LIMITED, "slow": {"max_per_second": PER_SECOND}}
+    slow = {"max_per_second": PER_SECOND}
+    places: dict[str, Any] = {"frail": {}, "small": LIMITED, "slow": slow, "both": LIMITED | slow}
     changed = replace(conf(), breaker=RULES, participants=places)
     for module in (breaker, configuration):
         monkeypatch.setattr(module, "conf", lambda: changed)
@@ -153,6 +154,39 @@ def test_a_limit_on_calls_a_second_holds_over_all_workers_and_for_a_second() -> 
     if held is not None:  # else a new second has begun
         assert held.wait <= timedelta(seconds=1)
     assert wait_until(lambda: Breaker("slow").admit("later", CALL, force=False) is None, 5)
+
+
+def spent(circuit: str) -> int:
+    """How many calls of the last few seconds count towards the limit on calls a second."""
+    redis = breaker.shared_state().client
+    return sum(int(redis.get(key) or 0) for key in redis.keys(f"{Breaker(circuit).keys['rate']}*"))
+
+
+@pytest.mark.usefixtures("rules")
+def test_calls_beyond_those_of_a_second_are_not_counted() -> None:
+    admitted("slow")
+    assert spent("slow") <= PER_SECOND
+
+
+@pytest.mark.parametrize(("circuit", "trickles"), [("both", False), ("small", True)])
+def test_a_call_held_back_by_those_under_way_takes_no_place_of_the_second(
+    rules: Conf, monkeypatch: pytest.MonkeyPatch, circuit: str, trickles: bool
+) -> None:
+    patient = replace(rules, breaker=replace(RULES, recovery=timedelta(seconds=30)))
+    monkeypatch.setattr(breaker, "conf", lambda: patient)
+    worker, long = Breaker(circuit), timedelta(minutes=1)
+    if trickles:
+        fail(worker, 3)
+        pass_by(circuit, open_until=30)
+        assert worker.admit("probe", CALL, force=False) is None
+        worker.note("probe", Done({}))
+    for ticket in ("a", "b"):
+        assert worker.admit(ticket, long, force=False) is None
+    for number in range(BURST):
+        assert worker.admit(f"k{number}", CALL, force=False) is not None
+    assert spent(circuit) <= 2
+    worker.note("a", Done({}))
+    assert worker.admit("c", CALL, force=False) is None
 
 
 @pytest.mark.parametrize(("circuit", "limit"), [("frail", BURST), ("slow", PER_SECOND)])
