@@ -125,10 +125,12 @@ def test_the_place_is_held_by_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_state_is_read_back(tmp_path: Path) -> None:
+    me = Owned.of("supervisor", os.getpid())
+    assert me is not None
     state = State(tmp_path)
     assert state.owned() == []
-    state.write([Owned("api", 1, 2.5)], ready=True)
-    assert State(tmp_path).owned() == [Owned("api", 1, 2.5)]
+    state.write([me, Owned("api", 1, 2.5)], ready=True)
+    assert State(tmp_path).owned() == [me, Owned("api", 1, 2.5)]
     assert State(tmp_path).ready()
     state.clear()
     assert not state.ready()
