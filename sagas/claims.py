@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sagas.definition import SagaDefinition
+from sagas.definition import CALL_TIMEOUT, SagaDefinition
 from sagas.state import ACTIVE, MAX_RINGS, Decision, Entry, SagaState, Status, StepStatus, replace, with_step
 
 RUNG_WITHIN = timedelta(minutes=1)
@@ -105,6 +105,8 @@ def claim_next(
 
 
 def lease(definition: SagaDefinition, position: int) -> timedelta:
-    """How long a call of this step may take, in either direction."""
+    """How long a call of this step may take, in either direction; the usual time if there is no such step."""
+    if position >= len(definition.steps):
+        return CALL_TIMEOUT
     step = definition.steps[position]
     return max(step.timeout, step.undo.timeout) if step.undo is not None else step.timeout

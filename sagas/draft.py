@@ -17,7 +17,7 @@ from sagas.definition import (
     Wait,
     plain,
 )
-from sagas.facts import awaited, past_pivot, started_a_child, undo_set, view
+from sagas.facts import awaited, fits, past_pivot, started_a_child, undo_set, view
 from sagas.state import (
     FINISHED,
     SAGA_EDGES,
@@ -312,7 +312,7 @@ class Draft:
 
         `refused`: the participant said no for good, so going on takes a new key (rule 11).
         """
-        name = self.declared(position).name if position is not None else ""
+        name = self.state.steps[position].name if position is not None else ""
         error = {"step": name, "code": code, "reason": reason, "refused": refused}
         if self.state.backward:
             if position is not None:
@@ -324,7 +324,7 @@ class Draft:
                     lease_until=None,
                 )
             self.update(status=Status.COMPENSATION_FAILED)
-            left = [s.name for s in self.undo_set()]
+            left = [s.name for s in self.undo_set()] if fits(self.definition, self.state) else []
             self.note("compensation_failed", position, code=code, reason=reason, undos_left=left)
             return
         if position is not None:

@@ -30,7 +30,7 @@ from sagas.clock import clock as clock  # who drives the engine asks it for the 
 from sagas.conf import conf
 from sagas.definition import SagaDefinition, registry
 from sagas.errors import Contended, IdempotencyConflict, LockHeld, NotAllowed, SagaNotFound
-from sagas.facts import undo_set
+from sagas.facts import CHANGED, fits, undo_set
 from sagas.foresight import Foreseen
 from sagas.interventions import Wish
 from sagas.rows import (
@@ -533,6 +533,9 @@ def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> Foreseen:  # no
 
 def _wished(state: SagaState, verb: str, wish: Wish, who: Entry, now: datetime) -> Decision | Nothing:
     """Decide on a person's wish for the saga as it is known now, which may have ended since it was asked."""
+    definition = registry.get(state.type, state.version)
+    if verb != "resolve" and not fits(definition, state):
+        raise NotAllowed(f"{state.type} version {state.version} {CHANGED}")
     interventions.mind_the_parent(state, verb)
     return _mind_keys(state, verb, wish, who, now)
 

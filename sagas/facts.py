@@ -7,12 +7,24 @@ from uuid import UUID
 from sagas.definition import Results, SagaDefinition, SagaView
 from sagas.state import Effect, SagaState, Status, StepState, StepStatus
 
+CHANGED = (
+    "no longer has the steps that this saga began with: bring them back, or give the changed definition "
+    "a version of its own beside the old one; then resume"
+)
+
 
 def idempotency_key(saga_id: UUID, step: StepState, *, backward: bool) -> str:
     """saga : step : direction : generation (rule 11)."""
     if backward:
         return f"{saga_id}:{step.name}:compensation:{step.undo_generation}"
     return f"{saga_id}:{step.name}:action:{step.generation}"
+
+
+def fits(definition: SagaDefinition, state: SagaState) -> bool:
+    """Whether the definition still has the steps that the saga began with, which are pinned (rule 2)."""
+    return len(definition.steps) == len(state.steps) and all(
+        declared.name == step.name for declared, step in zip(definition.steps, state.steps, strict=True)
+    )
 
 
 def view(definition: SagaDefinition, state: SagaState) -> SagaView:

@@ -395,6 +395,7 @@ class LockGranted:
 
 Event = Recorded | LeaseExpired | Overdue | Rung | Signalled | Resolved | WaitOver | Polled | LockGranted
 
+DEFINITION_CHANGED = "definition_changed"  # the code of a saga whose definition lost, moved or got steps
 UNDO_UNFINISHED = "undo_unfinished"  # the code of a compensation that was accepted and does not end
 MAX_CRASHES = 5
 MAX_RINGS = 6

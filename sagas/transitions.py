@@ -15,9 +15,12 @@ from uuid import UUID
 from sagas import waits
 from sagas.definition import PATIENT, Cached, Fallback, SagaDefinition
 from sagas.draft import Draft
-from sagas.facts import past_pivot
+from sagas.facts import CHANGED, fits, past_pivot
 from sagas.state import (
+    DEFINITION_CHANGED,
+    FINISHED,
     MAX_CRASHES,
+    NEEDS_PERSON,
     UNDO_UNFINISHED,
     Accepted,
     Decision,
@@ -44,6 +47,7 @@ from sagas.state import (
     Transient,
     Unknown,
     WaitOver,
+    replace,
 )
 
 RETRY_LATER_AFTER = timedelta(minutes=1)
@@ -92,6 +96,9 @@ def begin(
 def decide(definition: SagaDefinition, state: SagaState, event: Event, now: datetime) -> Decision | Nothing:
     """What follows from `event` in `state`. Pure: same arguments, same answer."""
     draft = Draft(definition, state, now)
+    if not fits(definition, state) and not isinstance(event, Rung):
+        reason = _misfit(draft, event)
+        return Nothing(reason) if reason else draft.decision()
     match event:
         case Recorded():
             reason = _stale(state, event)
@@ -115,6 +122,22 @@ def decide(definition: SagaDefinition, state: SagaState, event: Event, now: date
             reason = ""
             draft.update(rings=state.rings + 1)
     return Nothing(reason) if reason else draft.decision()
+
+
+def _misfit(draft: Draft, event: Event) -> str:
+    """Leave a saga to a person whose steps the definition no longer has; nothing else may touch it."""
+    state = draft.state
+    said = f"{state.type} version {state.version} {CHANGED}"
+    if isinstance(event, Signalled) or state.status in FINISHED | NEEDS_PERSON:
+        return said
+    if not isinstance(event, Recorded):
+        draft.park(None, DEFINITION_CHANGED, said)
+        return ""
+    stale = _stale(state, event)
+    if not stale:
+        parked = replace(event, outcome=Impossible(DEFINITION_CHANGED, said))
+        (_record_undo if event.backward else _record)(draft, parked)
+    return stale
 
 
 def _stale(state: SagaState, event: Recorded) -> str:

@@ -14,9 +14,10 @@ from sagas.conf import conf
 from sagas.definition import Cached, SagaDefinition, registry
 from sagas.engine import Progress
 from sagas.errors import InvalidInput, LockHeld, SagaError
-from sagas.facts import idempotency_key
+from sagas.facts import fits, idempotency_key
 from sagas.results import cached_result, keep_result
 from sagas.state import (
+    DEFINITION_CHANGED,
     Accepted,
     CachedResult,
     Deferred,
@@ -44,6 +45,8 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
     state = engine.claim(saga_id, position, epoch, lease(definition, position) + conf().lease_margin)
     if state is None:
         return Progress(None)
+    if not fits(definition, state):  # `record` parks it
+        return engine.record(definition, state, position, Impossible(DEFINITION_CHANGED, ""))
     while True:
         outcome = act(definition, state, position)
         cached = _known_before(definition, state, position, outcome)
