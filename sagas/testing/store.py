@@ -152,8 +152,10 @@ class MemoryStore:
         return state.rev == decision.guard
 
     def merged(self, state: SagaState, decision: Decision) -> SagaState:
-        """What is stored once a decision has taken hold: the saga, and the steps that it changed."""
-        return decision.state
+        """What is stored once a decision has taken hold: the saga, and the steps that it says it changed."""
+        pairs = enumerate(zip(state.steps, decision.state.steps, strict=True))
+        steps = tuple(new if position in decision.changed else old for position, (old, new) in pairs)
+        return replace(decision.state, steps=steps)
 
     # --- Families and locks (rule 18)
 

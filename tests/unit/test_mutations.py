@@ -71,12 +71,6 @@ class ForgetsRevision(MemoryStore):
     def may_apply(self, state: SagaState, decision: Decision) -> bool:
         return True
 
-    def merged(self, state: SagaState, decision: Decision) -> SagaState:
-        steps = tuple(
-            decision.state.steps[s.position] if s.position in decision.changed else s for s in state.steps
-        )
-        return replace(decision.state, steps=steps)
-
 
 class ForgetsEpoch(MemoryStore):
     """Lets an old message claim."""
