@@ -60,7 +60,13 @@ def _send(state: SagaState, due: Sequence[int], now: datetime) -> None:
         if state.status in FINISHED and state.lock_key is not None:
             current_app.signature(UNLOCK_TASK, args=(state.lock_key,)).apply_async()
     except (OperationalError, OSError) as error:
-        log.warning("broker unreachable, the recovery scan will ring", saga=str(state.id), error=str(error))
+        log.warning(
+            "broker unreachable, the recovery scan will ring",
+            saga=str(state.id),
+            type=state.type,
+            correlation_id=state.correlation_id,
+            error=str(error),
+        )
 
 
 def chain_from(definition: SagaDefinition, state: SagaState, position: int) -> Signature:
