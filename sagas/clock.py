@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
+from django.db import DatabaseError
+
 from sagas import sql
+
+HEARD_FOR = 300.0
 
 
 class Clock:
@@ -20,11 +24,25 @@ class Clock:
         return now
 
     def now(self) -> datetime:
-        """The database's time, never ahead of it; the first call of a process asks the server."""
+        """The database's time, never ahead of it.
+
+        A process that has heard nothing, or nothing for minutes, asks the server: the monotonic clock
+        stands still while a machine sleeps. A server that is away is not waited for a second time.
+        """
         heard = self._heard
         if heard is None:
-            return self.hear(sql.query("SELECT clock_timestamp()", ())[0][0])
-        return heard[0] + timedelta(seconds=time.monotonic() - heard[1])
+            return self.hear(self._ask())
+        age = time.monotonic() - heard[1]
+        if age > HEARD_FOR:
+            try:
+                return self.hear(self._ask())
+            except DatabaseError:
+                self._heard = heard[0] + timedelta(seconds=age), time.monotonic()
+        return heard[0] + timedelta(seconds=age)
+
+    def _ask(self) -> datetime:
+        now: datetime = sql.query("SELECT clock_timestamp()", ())[0][0]
+        return now
 
 
 clock = Clock()

@@ -178,7 +178,12 @@ class Draft:
         if wait.kind == "timer" and end is not None and end <= self.now:
             self.completed(position, {})
             return
-        described = {"kind": wait.kind, "name": wait.name, "until": end.isoformat() if end else None}
+        described = {
+            "kind": wait.kind,
+            "name": wait.name,
+            "until": end.isoformat() if end else None,
+            "seconds": (end - self.now).total_seconds() if end else None,
+        }
         self.update_step(position, status=StepStatus.WAITING, wait=described, started_at=self.now)
         self.note("step_waiting", position, **described)
         self.read_mail(position)

@@ -204,6 +204,14 @@ WITH resumed AS (
     FROM resumed
     WHERE s.type = resumed.type AND s.status IN ('pending', 'in_progress', 'compensating')
       AND s.paused_at IS NULL AND s.deadline_at IS NOT NULL
+    RETURNING s.id, s.status, resumed.at
+), counted_anew AS (
+    UPDATE sagas_sagastep t SET
+        started_at = t.started_at
+            + (clock_timestamp() - greatest(m.at, t.started_at)) * (m.status <> 'compensating')::int,
+        undo_started_at = t.undo_started_at
+            + (clock_timestamp() - greatest(m.at, t.undo_started_at)) * (m.status = 'compensating')::int
+    FROM moved m WHERE t.saga_id = m.id AND t.due_at IS NOT NULL
 )
 INSERT INTO sagas_typeevent (type, kind, at, actor, reason)
 SELECT type, 'resumed', clock_timestamp(), %s, %s FROM resumed RETURNING 1"""
@@ -505,7 +513,7 @@ def intervene(
         return Progress(state)
     who = Entry(verb, actor=actor, reason=reason, request_id=request_id)
     try:
-        settled = _settle(state, lambda known, now: _wished(known, verb, wish, who, now))
+        settled = _settle(state, lambda known, now: wished(known, verb, wish, who, now))
     except IntegrityError:  # the same request id, committed a moment ago by another
         return Progress(load(saga_id))
     except LockHeld as error:
@@ -524,18 +532,20 @@ def foresee(saga_id: UUID, verb: str, *, wish: Wish = Wish()) -> Foreseen:  # no
         NotAllowed: its state forbids it.
     """
     state = load(saga_id)
-    decision = _wished(state, verb, wish, Entry(verb), clock.now())
+    decision = wished(state, verb, wish, Entry(verb), clock.now())
     if isinstance(decision, Nothing):
         return Foreseen("", f"left {state.status}: {decision.reason}")
     definition, after = registry.get(state.type, state.version), decision.state
     return Foreseen(after.status, foresight.in_words(definition, state, after))
 
 
-def _wished(state: SagaState, verb: str, wish: Wish, who: Entry, now: datetime) -> Decision | Nothing:
-    """Decide on a person's wish for the saga as it is known now, which may have ended since it was asked."""
-    definition = registry.get(state.type, state.version)
-    if verb != "resolve" and not fits(definition, state):
-        raise NotAllowed(f"{state.type} version {state.version} {CHANGED}")
+def wished(state: SagaState, verb: str, wish: Wish, who: Entry, now: datetime) -> Decision | Nothing:
+    """What a person's wish would lead to, for the saga as it is known now; nothing is written.
+
+    Raises:
+        NotAllowed: its state forbids it, it is a child's parent's to ask, its definition has other steps
+            by now, or participants may have forgotten its keys.
+    """
     interventions.mind_the_parent(state, verb)
     return _mind_keys(state, verb, wish, who, now)
 
@@ -546,6 +556,8 @@ def _mind_keys(state: SagaState, verb: str, wish: Wish, who: Entry, now: datetim
     It would only be parked at its first undo, and a saga that is well become a person's problem.
     """
     definition = registry.get(state.type, state.version)
+    if verb != "resolve" and not fits(definition, state):
+        raise NotAllowed(f"{state.type} version {state.version} {CHANGED}")
     decision = interventions.intervene(definition, state, verb, wish, who, now)
     if isinstance(decision, Nothing) or state.status not in FINISHED or not decision.state.backward:
         return decision

@@ -167,8 +167,7 @@ def _unpark(draft: Draft) -> None:
             )
         if step.status is StepStatus.PENDING:
             draft.count_total_anew(step.position)
-        if (until := waits.end_of(step)) is not None and step.started_at is not None:
-            waits.postpone(draft, step.position, draft.now + (until - step.started_at))
+        waits.postpone(draft, step.position, draft.now + waits.length_of(step))
     later = draft.now + draft.definition.deadline
     draft.update(deadline_at=max(draft.state.deadline_at or later, later))
     draft.read_all_mail()

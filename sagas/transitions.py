@@ -47,7 +47,6 @@ from sagas.state import (
     Transient,
     Unknown,
     WaitOver,
-    replace,
 )
 
 RETRY_LATER_AFTER = timedelta(minutes=1)
@@ -128,16 +127,20 @@ def _misfit(draft: Draft, event: Event) -> str:
     """Leave a saga to a person whose steps the definition no longer has; nothing else may touch it."""
     state = draft.state
     said = f"{state.type} version {state.version} {CHANGED}"
-    if isinstance(event, Signalled) or state.status in FINISHED | NEEDS_PERSON:
+    if isinstance(event, Signalled) or (
+        state.status in FINISHED | NEEDS_PERSON and not isinstance(event, Recorded)
+    ):
         return said
-    if not isinstance(event, Recorded):
-        draft.park(None, DEFINITION_CHANGED, said)
-        return ""
-    stale = _stale(state, event)
-    if not stale:
-        parked = replace(event, outcome=Impossible(DEFINITION_CHANGED, said))
-        (_record_undo if event.backward else _record)(draft, parked)
-    return stale
+    position: int | None = None
+    if isinstance(event, Recorded):  # by a worker that has sent nothing
+        if stale := _stale(state, event):
+            return stale
+        position = event.position if event.backward or not state.backward else None
+        if not event.backward:
+            _forgive(draft, event.position)
+    if draft.state.status not in NEEDS_PERSON:
+        draft.park(position, DEFINITION_CHANGED, said)
+    return ""
 
 
 def _stale(state: SagaState, event: Recorded) -> str:
@@ -184,35 +187,42 @@ def _record(draft: Draft, event: Recorded) -> None:
 
 
 def _deferred(draft: Draft, event: Recorded, outcome: Deferred) -> None:
-    """Nothing was sent: the attempt is forgiven; an open circuit may have a fallback (rule 5).
-
-    It is forgiven, not given back: the next claim must not guard its record by the same number.
-    """
+    """Nothing was sent: the attempt is forgiven; an open circuit may have a fallback (rule 5)."""
     position, step = event.position, draft.state.steps[event.position]
     declared, too_long = draft.declared(position), _lasted_too_long(draft, event.position)
-    draft.update_step(position, forgiven=step.forgiven + 1)
+    _forgive(draft, position)
     if draft.state.status is Status.COMPENSATING:
-        again = StepStatus.FAILED if step.effect is Effect.UNKNOWN else StepStatus.SKIPPED
-        draft.update_step(position, status=again, lease_until=None, finished_at=draft.now)
-        if step.effect is Effect.UNKNOWN:
-            draft.draw_sequence(position)
-    elif (outcome.circuit_open or too_long) and _cached(draft, event):
-        pass
-    elif outcome.circuit_open and declared.fallback is Fallback.SKIP:
+        return
+    if (outcome.circuit_open or too_long) and _cached(draft, event):
+        return
+    if outcome.circuit_open and declared.fallback is Fallback.SKIP:
         draft.skip(position, outcome.reason)
     elif outcome.circuit_open and declared.fallback is Fallback.COMPENSATE:
         draft.failed(position, step.effect, "circuit_open", outcome.reason, "transient")
     elif too_long and declared.fallback is not Fallback.RETRY_LATER:
         draft.failed(position, step.effect, "retries_exhausted", outcome.reason, "transient")
     else:
-        draft.update_step(
-            position,
-            status=StepStatus.PENDING,
-            lease_until=None,
-            due_at=draft.now + outcome.wait,
-            error={"step": step.name, "code": "deferred", "reason": outcome.reason},
-        )
+        error = {"step": step.name, "code": "deferred", "reason": outcome.reason}
+        draft.update_step(position, due_at=draft.now + outcome.wait, error=error)
         draft.note("step_deferred", position, reason=outcome.reason)
+
+
+def _forgive(draft: Draft, position: int) -> None:
+    """End a claim under which nothing was sent: the attempt does not count, and what was known stays so.
+
+    It is forgiven, not given back: the next claim must not guard its record by the same number.
+    """
+    step = draft.state.steps[position]
+    settled = StepStatus.FAILED if step.effect is Effect.UNKNOWN else StepStatus.SKIPPED
+    draft.update_step(
+        position,
+        status=settled if draft.state.backward else StepStatus.PENDING,
+        forgiven=step.forgiven + 1,
+        lease_until=None,
+        finished_at=draft.now if draft.state.backward else None,
+    )
+    if draft.state.backward and step.effect is Effect.UNKNOWN:
+        draft.draw_sequence(position)
 
 
 def _lasted_too_long(draft: Draft, position: int) -> bool:

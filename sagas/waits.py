@@ -47,6 +47,7 @@ def accepted(draft: Draft, position: int, kind: str) -> None:
         "polls": 0,
         "poll_at": (draft.now + POLL_FIRST).isoformat(),
         "until": (draft.now + limit).isoformat() if limit is not None else None,
+        "seconds": limit.total_seconds() if limit is not None else None,
     }
     draft.update_step(position, status=StepStatus.WAITING, effect=Effect.UNKNOWN, wait=wait, lease_until=None)
     draft.note("step_waiting", position, kind=kind)
@@ -125,6 +126,11 @@ def postpone(draft: Draft, position: int, end: datetime) -> None:
     if step.status is StepStatus.WAITING and wait.get("until") and wait["kind"] != "timer":
         until = max(datetime.fromisoformat(wait["until"]), end)
         draft.update_step(position, wait={**wait, "until": until.isoformat()})
+
+
+def length_of(step: StepState) -> timedelta:
+    """How long a step's wait was to be when it began; zero if that is not known."""
+    return timedelta(seconds=(step.wait or {}).get("seconds") or 0)
 
 
 def end_of(step: StepState) -> datetime | None:

@@ -178,20 +178,23 @@ def _connect(origin: Origin, watch: _Watch) -> HTTPConnection:
 
 def _dialled(host: str, port: int, watch: _Watch) -> socket.socket:
     """A socket to the first address of a host that can be reached."""
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in addresses:
+    last = OSError("it has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         timeout = min(CONNECT_TIMEOUT, watch.left())
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a system without IPv6, say, and a name that has both
+            last = error
+            continue
         try:
             sock.settimeout(timeout)
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
-        except OSError:
+        except OSError as error:
             sock.close()
-            if address == addresses[-1][4]:
-                raise
-    raise OSError("it has no address")
+            last = error
+    raise last
 
 
 # --- Total deadline -----------------------------------------------------------------------------------

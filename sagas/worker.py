@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from django.db import InterfaceError, OperationalError
+
 from sagas import breaker, children, dispatch, engine, metrics, remote
 from sagas.callbacks import callback_url
 from sagas.claims import lease
@@ -14,7 +16,7 @@ from sagas.conf import conf
 from sagas.definition import Cached, SagaDefinition, registry
 from sagas.engine import Progress
 from sagas.errors import InvalidInput, LockHeld, SagaError
-from sagas.facts import fits, idempotency_key
+from sagas.facts import CHANGED, fits, idempotency_key
 from sagas.results import cached_result, keep_result
 from sagas.state import (
     DEFINITION_CHANGED,
@@ -50,11 +52,7 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
     while True:
         outcome = act(definition, state, position)
         cached = _known_before(definition, state, position, outcome)
-        go_on = (
-            definition.execution == "inline"
-            and time.monotonic() < slice_end
-            and definition.type not in engine.paused_types()
-        )
+        go_on = _may_go_on(definition, slice_end)
         try:
             progress = engine.record(definition, state, position, outcome, cached=cached, go_on=go_on)
         except UNSTORABLE as error:
@@ -66,6 +64,16 @@ def advance(definition: SagaDefinition, saga_id: UUID, position: int, epoch: int
         if progress.due:  # others of a group: somebody else may take them meanwhile
             dispatch.ring(progress.state, progress.due, engine.clock.now())
         state, position = progress.state, progress.claimed
+
+
+def _may_go_on(definition: SagaDefinition, slice_end: float) -> bool:
+    """Whether this worker may claim the next step with its record (inline mode)."""
+    if definition.execution != "inline" or time.monotonic() >= slice_end:
+        return False
+    try:
+        return definition.type not in engine.paused_types()
+    except (OperationalError, InterfaceError):  # the record, which must not be lost, has another connection
+        return False
 
 
 def act(definition: SagaDefinition, state: SagaState, position: int) -> Outcome:
@@ -154,6 +162,8 @@ def _ring_child(state: SagaState, position: int, progress: Progress) -> Progress
     The word of its end would have come to a parent that did not wait yet (rule 17).
     """
     step = state.steps[position]
+    if progress.claimed is not None:
+        return progress
     child = None if step.undoing else engine.child_of(idempotency_key(state.id, step, backward=False))
     if child is None or progress.state is None:
         return progress
@@ -188,6 +198,8 @@ def _undo_child(state: SagaState, position: int) -> Outcome:
     try:
         child = engine.child_of(idempotency_key(state.id, step, backward=False)) or _child(state, position)
         definition = registry.get(child.type, child.version)
+        if not fits(definition, child):
+            return Impossible("child_not_undone", f"child {child.id}: its definition {CHANGED}")
         said = children.undo_outcome(definition, child)
         if said is not None:
             return said

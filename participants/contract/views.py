@@ -135,6 +135,7 @@ def serve_status(request: HttpRequest, services: list[Service], key: str) -> Htt
     for service in services:
         struck = faults.take(service.name, call) if faults_enabled() else None
         if struck is not None:
+            links.give_back(service.name)  # a fault may last
             spared = faults.before(request, struck)
             if spared is not None:
                 return rendered(spared) if isinstance(spared, Answer) else spared

@@ -18,8 +18,8 @@ from django.http import QueryDict
 from sagas import dispatch, engine
 from sagas.admin.looks import short, words
 from sagas.admin.verbs import Foresight, Offer, foresee
-from sagas.errors import NotAllowed, SagaError, SagaNotFound
-from sagas.interventions import VERBS, Wish
+from sagas.errors import SagaError, SagaNotFound
+from sagas.interventions import Wish
 from sagas.models import SagaEvent
 from sagas.state import Entry
 
@@ -110,24 +110,8 @@ def foresee_all(offer: Offer, ids: Sequence[UUID], actor: str) -> list[Foresight
             state = engine.load(saga_id)
         except SagaNotFound:
             continue
-        foresight = foresee(offer, state, actor, engine.clock.now())
-        if foresight.allowed and state.parent_id is not None and offer.name in VERBS and offer.bulk:
-            foresight = _as_a_child(foresight, offer)
-        seen.append(foresight)
+        seen.append(foresee(offer, state, actor, engine.clock.now()))
     return seen
-
-
-def _as_a_child(foresight: Foresight, offer: Offer) -> Foresight:
-    """Only the engine knows what may not be done to a child saga by itself."""
-    try:
-        engine.foresee(foresight.saga_id, offer.name, wish=Wish(deadline=_later()))
-    except NotAllowed as error:
-        return Foresight(foresight.saga_id, foresight.type, foresight.before, refusal=str(error))
-    return foresight
-
-
-def _later() -> Any:
-    return engine.clock.now() + timedelta(hours=1)
 
 
 @dataclass(slots=True)

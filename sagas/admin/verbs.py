@@ -91,7 +91,7 @@ def _of_verb(verb: interventions.Verb) -> Offer:
     def decision(
         definition: SagaDefinition, state: SagaState, wish: Wish, who: Entry, now: datetime
     ) -> Decision | Nothing:
-        return interventions.intervene(definition, state, verb.name, wish, who, now)
+        return engine.wished(state, verb.name, wish, who, now)
 
     def carry(saga_id: UUID, wish: Wish, who: Entry) -> engine.Progress:
         return engine.intervene(
@@ -202,7 +202,7 @@ def foresee(offer: Offer, state: SagaState, actor: str, now: datetime, *, first:
     foresight = Foresight(state.id, state.type, state.status)
     outlooks, refusals = [], []
     try:
-        definition = _code_of(state)
+        definition = registry.get(state.type, state.version)
         for wish in _wishes(offer, state, now):
             try:
                 outlooks.append(_outlook(offer, definition, state, wish, Entry(offer.name, actor=actor), now))
@@ -215,20 +215,6 @@ def foresee(offer: Offer, state: SagaState, actor: str, now: datetime, *, first:
     if not outlooks:
         return replace(foresight, refusal=refusals[0] if refusals else "nothing can be chosen")
     return replace(foresight, outlooks=tuple(outlooks))
-
-
-def _code_of(state: SagaState) -> SagaDefinition:
-    """The saga's definition.
-
-    Raises:
-        SagaError: this process does not have it, or it has other steps than the saga began with.
-    """
-    definition = registry.get(state.type, state.version)
-    if [item.name for item in definition.steps] != [step.name for step in state.steps]:
-        raise SagaError(
-            f"{state.type} version {state.version} no longer has the steps that this saga began with"
-        )
-    return definition
 
 
 def _wishes(offer: Offer, state: SagaState, now: datetime) -> Iterator[Wish]:

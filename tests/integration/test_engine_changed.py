@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from sagas import engine, recovery
+from sagas.admin.verbs import OFFERS, foresee
 from sagas.definition import Call, SagaDefinition, SagaView, registry, step
 from sagas.errors import NotAllowed
 from sagas.interventions import Wish
-from sagas.state import DEFINITION_CHANGED, SagaState, Status
+from sagas.state import DEFINITION_CHANGED, Impossible, SagaState, Status
 from tests.definitions import Chain, InlineChain, Waiting, shop
 from tests.engine import claimed, deliver, drive, put_back, registered
 from tests.scripted import Scripted, refuses
@@ -155,3 +156,34 @@ def test_rule_2_a_saga_of_a_changed_definition_can_be_resolved(scripted: Scripte
         deliver(state, 0)
         engine.intervene(state.id, "resolve", actor="ann", reason="by hand", wish=Wish(outcome="failed"))
     assert engine.load(state.id).status is Status.FAILED
+
+
+@BOTH
+def test_rule_2_a_saga_that_turns_under_a_worker_with_other_steps_is_left_alone(
+    definition: type[SagaDefinition], scripted: Scripted
+) -> None:
+    state = engine.start("chain", {}).state
+    deliver(state, 0)
+    flying = claimed(engine.load(state.id), 1)
+    engine.compensate(state.id, actor="ann", reason="no more")
+    before = scripted.operations()
+    with changed("chain", definition):
+        engine.record(definition(), flying, 1, Impossible(DEFINITION_CHANGED, ""))
+    after = engine.load(state.id)
+    assert after.status is Status.COMPENSATION_FAILED
+    assert [step.undo_request for step in after.steps] == [None] * 4
+    assert scripted.operations() == before
+    engine.intervene(state.id, "resume", actor="ann", reason="mended")
+    assert drive(state.id).status is Status.COMPENSATED
+
+
+def test_the_admin_offers_to_resolve_a_saga_of_a_changed_definition_and_nothing_else(
+    scripted: Scripted,
+) -> None:
+    state = engine.start("chain", {}).state
+    with changed("chain", Moved):
+        deliver(state, 0)
+        known, now = engine.load(state.id), engine.clock.now()
+        seen = {name: foresee(offer, known, "ann", now) for name, offer in OFFERS.items()}
+    assert [name for name, foreseen in seen.items() if foreseen.allowed] == ["resolve"]
+    assert "bring them back" in seen["compensate"].refusal

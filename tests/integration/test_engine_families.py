@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sagas import dispatch, engine, recovery, worker
-from sagas.definition import Child, SagaDefinition, SagaInput, SagaView, step
+from sagas.definition import Child, SagaDefinition, SagaInput, SagaView, registry, step
 from sagas.engine import Progress
 from sagas.errors import LockHeld, NotAllowed
 from sagas.interventions import Wish
@@ -289,3 +289,41 @@ def test_a_child_begins_once_its_parent_waits_and_one_that_has_ended_meanwhile_i
     parent = start("test_looker")
     deliver(parent, 0)
     assert engine.load(parent.id).status is Status.COMPLETED
+
+
+class Altered(SagaDefinition, register=False):
+    """What became of the child, under the same version: another step, which is not undone."""
+
+    type = "test_part"
+    Input = Order
+
+    @step
+    def print(self, saga: SagaView) -> dict[str, int]:
+        return {}
+
+
+def test_a_child_whose_definition_has_changed_is_not_taken_for_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parent, child = with_child()
+    drive(child.id)
+    recovery.resume(parent.id)
+    flying = undone(drive(parent.id))
+    with monkeypatch.context() as patch:
+        patch.setitem(registry.by_key, ("test_part", 1), Altered())
+        outcome = worker.act(definition_of(flying), flying, 0)
+        assert isinstance(outcome, Impossible)
+        engine.record(definition_of(flying), flying, 0, outcome)
+    assert engine.load(child.id).status is Status.COMPLETED
+    assert engine.load(parent.id).status is Status.COMPENSATION_FAILED
+    engine.intervene(parent.id, "resume", actor="ann", reason="mended")
+    deliver(engine.load(parent.id), 0)
+    assert drive(child.id).status is Status.COMPENSATED
+    assert drive(parent.id).status is Status.COMPENSATED
+
+
+def test_a_claim_that_came_with_the_record_is_worked_on_whatever_the_child_has_done() -> None:
+    parent, child = with_child()
+    drive(child.id)
+    with_claim = Progress(parent, (), claimed=1)
+    assert worker._ring_child(parent, 0, with_claim) is with_claim

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from sagas import dispatch, engine, recovery
+from sagas.admin.verbs import OFFERS, foresee
 from sagas.claims import RUNG_WITHIN
 from sagas.conf import conf
 from sagas.errors import NotAllowed
@@ -184,3 +185,10 @@ def test_rule_18_a_finished_saga_is_not_undone_past_the_retention_of_its_keys(
         with pytest.raises(NotAllowed, match=r"shop may have forgotten the key of .*, it is 30 days old"):
             ask(saga.id, verb, wish=Wish(step="second"))
     assert engine.load(saga.id).status is Status.COMPLETED
+
+
+def test_the_admin_does_not_offer_what_the_retention_of_keys_forbids(scripted: Scripted) -> None:
+    saga = drive(start("chain").id)
+    age_keys(saga, 45)
+    foreseen = foresee(OFFERS["compensate"], engine.load(saga.id), "ann", engine.clock.now())
+    assert "may have forgotten the key" in foreseen.refusal

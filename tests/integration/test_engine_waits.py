@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from sagas import dispatch, engine, recovery, worker
 from sagas.definition import (
@@ -398,3 +398,37 @@ def test_a_worker_that_goes_on_inline_minds_a_pause_of_the_type(monkeypatch: pyt
     engine.resume_type("test_wide_inline", actor="ann", reason="released")
     engine._paused = (0.0, frozenset())
     assert run(recovery.resume(saga.id)).status is Status.COMPLETED
+
+
+def test_a_record_is_not_lost_with_the_connection_that_would_have_asked_for_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    act = worker.act
+
+    def away() -> frozenset[str]:
+        raise OperationalError("the server restarts")
+
+    def restarting(*what: Any) -> Any:
+        monkeypatch.setattr(engine, "paused_types", away)
+        return act(*what)
+
+    monkeypatch.setattr(worker, "act", restarting)
+    state = engine.start("test_wide_inline", {}).state
+    progress = worker.advance(registry.get(state.type, state.version), state.id, 0, state.epoch)
+    assert progress.claimed is None
+    assert engine.load(state.id).steps[0].status is StepStatus.COMPLETED
+
+
+def test_the_time_that_a_type_was_paused_does_not_count_against_a_steps_total() -> None:
+    state = engine.start("test_part", {}).state
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_sagastep SET started_at = clock_timestamp() - interval '1 hour' WHERE saga_id = %s",
+            [state.id],
+        )
+        engine.pause_type("test_part", actor="ann", reason="release")
+        cursor.execute("UPDATE sagas_typepause SET at = at - interval '50 minutes'")
+    engine.resume_type("test_part", actor="ann", reason="released")
+    begun = engine.load(state.id).steps[0].started_at
+    assert begun is not None
+    assert timedelta(minutes=9) < engine.clock.now() - begun < timedelta(minutes=11)

@@ -97,6 +97,16 @@ def test_rule_20_a_wait_begins_anew_when_a_parked_saga_goes_on() -> None:
     assert isinstance(decide(PATIENT, state, WaitOver(0), late), Nothing)
 
 
+def test_a_wait_that_begins_anew_is_as_long_as_it_was_however_often() -> None:
+    state = recorded(PATIENT, taken(started(PATIENT), 2), 2, FORBIDDEN)
+    late = NOW
+    for _ in range(3):
+        late += 5 * HOUR
+        state = wish(PATIENT, state, "resume", late)
+        assert until(state, 0) == late + HOUR
+        state = recorded(PATIENT, taken(state, 2), 2, FORBIDDEN)
+
+
 # --- Words that overtake the answer -------------------------------------------------------------------
 
 

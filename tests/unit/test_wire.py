@@ -290,3 +290,17 @@ def test_over_tls_a_certificate_has_to_be_trusted(tmp_path: Path, monkeypatch: p
     wire._tls.cache_clear()
     assert [headers["Host"] for headers, _ in shop.got] == [f"localhost:{shop.port}"]
     assert shop.names == ["localhost", "localhost"]
+
+
+def test_an_address_of_a_kind_that_the_system_lacks_is_passed_over(
+    peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = serving(peers, OK)
+    found = socket.getaddrinfo
+
+    def both(host: str, port: int, **more: Any) -> list[Any]:
+        (one,) = found(host, port, **more)
+        return [(12345, *one[1:]), one]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    assert post(peer).status == 200
