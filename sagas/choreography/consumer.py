@@ -16,7 +16,7 @@ import orjson
 import structlog
 from django.db import InterfaceError, OperationalError
 
-from sagas.choreography import deadletters, metrics, projections, sealing, store
+from sagas.choreography import deadletters, metrics, projections, store
 from sagas.choreography.bus import Bus, Entry
 from sagas.choreography.calling import Held, ParticipantCaller, Unsettled
 from sagas.choreography.conf import conf
@@ -120,8 +120,6 @@ class Consumer:
         try:
             facts = react(self.group, event, key, ParticipantCaller(event, self.group.name))
             done = store.record(self.group, event, facts, key)
-        except sealing.Unreadable as error:
-            return self._give_up(entry, event, key, str(error))
         except Held as held:
             return self._hold_back(entry, event, held)
         except Unsettled as error:
@@ -227,12 +225,12 @@ class Consumer:
 
 
 def react(group: Group, event: Event, key: bytes | None, call: Caller) -> Facts:
-    """What the group has to say to an event, with its personal data readable.
+    """What the group has to say to an event, with its personal data as far as the key opens it.
 
     Raises:
-        Unreadable, Unsettled: and whatever the reaction raises.
+        Unsettled: and whatever the reaction raises, such as for a field that nobody can read any more.
     """
-    return group.reactions[event.type](sealing.opened(event, key), call)
+    return group.reactions[event.type](store.today(event, key), call)
 
 
 def no_fault_of_events(error: Exception) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -16,6 +18,21 @@ UPDATE choreography_clientkey
  WHERE client_id = %s RETURNING id
 """
 OPEN = "SELECT count(*) FROM choreography_stream WHERE client = %s AND ended_at IS NULL"
+DEAD = """
+SELECT count(*) FROM choreography_deadletter l JOIN choreography_stream s ON s.id = l.stream
+ WHERE s.client = %s AND l.redriven_at IS NULL
+"""
+# What was told before a group's checkpoint it has handled, or was never to hear.
+UNHANDLED = """
+SELECT count(DISTINCT e.position)
+  FROM unnest(%(consumers)s::varchar[], %(topics)s::varchar[], %(types)s::varchar[])
+       AS heard (consumer, topic, type)
+  LEFT JOIN choreography_checkpoint c ON c.consumer = heard.consumer
+  JOIN choreography_event e ON e.topic = heard.topic AND e.type = heard.type AND e.client = %(client)s
+   AND e.at >= coalesce(c.at, '-infinity')
+ WHERE NOT EXISTS (SELECT FROM choreography_inbox i WHERE i.at = e.at AND i.event_id = e.event_id
+                    AND i.consumer = heard.consumer)
+"""
 # What participants answered may tell of the client.
 REASONS = """
 UPDATE choreography_deadletter SET reason = 'anonymised'
@@ -44,7 +61,8 @@ def anonymise(client_id: int) -> Anonymised | None:
     """Destroy the client's key; None if nothing is known of them.
 
     Raises:
-        NotAllowed: a stream of theirs is still open, and could not be undone without them.
+        NotAllowed: a stream of theirs is still open, or a group has still to react to an event of
+            theirs, such as by a refund, or has given one up; that could not be done without them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         projections.hold_all(cursor)
@@ -52,9 +70,7 @@ def anonymise(client_id: int) -> Anonymised | None:
         row = cursor.fetchone()
         if row is None:
             return None
-        cursor.execute(OPEN, [row[0]])
-        if count := cursor.fetchone()[0]:
-            raise NotAllowed(f"{count} transactions of client {client_id} are open; wait for their end")
+        _require_rest(cursor, client_id, row[0])
         rows = 0
         for group in registry.groups.values():
             if group.fold is not None and group.fold.forget:
@@ -63,6 +79,22 @@ def anonymise(client_id: int) -> Anonymised | None:
         cursor.execute(REASONS, [row[0]])
         cursor.execute(EVENTS, [row[0]])
         return Anonymised(int(cursor.fetchone()[0]), rows)
+
+
+def _require_rest(cursor: Any, client_id: int, client: UUID) -> None:
+    """Fails while anything is still to be done for the client; letters first, since a redrive ends theirs."""
+    cursor.execute(OPEN, [client])
+    if count := cursor.fetchone()[0]:
+        raise NotAllowed(f"{count} transactions of client {client_id} are open; wait for their end")
+    cursor.execute(DEAD, [client])
+    if count := cursor.fetchone()[0]:
+        raise NotAllowed(f"{count} dead letters of client {client_id} wait; redrive them first")
+    heard = [(g.name, g.topic.name, type) for g in registry.groups.values() for type in g.reactions]
+    consumers, topics, types = zip(*heard, strict=True) if heard else ((), (), ())
+    given = {"consumers": list(consumers), "topics": list(topics), "types": list(types), "client": client}
+    cursor.execute(UNHANDLED, given)
+    if count := cursor.fetchone()[0]:
+        raise NotAllowed(f"{count} events of client {client_id} are still to be handled; try again later")
 
 
 def rewrap() -> int:

@@ -9,11 +9,7 @@ import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
 from sagas.choreography.events import Event
-from sagas.choreography.topics import Topic, registry
-
-
-class Unreadable(Exception):
-    """The key of the client is destroyed."""
+from sagas.choreography.topics import Topic
 
 
 def new_key() -> bytes:
@@ -32,18 +28,6 @@ def split(data: dict[str, Any], personal: frozenset[str]) -> tuple[dict[str, Any
         {name: value for name, value in data.items() if name not in personal},
         {name: value for name, value in data.items() if name in personal},
     )
-
-
-def opened(event: Event, key: bytes | None) -> Event:
-    """The event with all its data, in today's schema.
-
-    Raises:
-        Unreadable: it has personal data and no key opens it any more.
-    """
-    shown = readable(event, key)
-    if event.sealed and shown is event:
-        raise Unreadable(f"the key of the client of event {event.id} is destroyed")
-    return upcast(registry.topics[event.topic], shown)
 
 
 def upcast(topic: Topic, event: Event) -> Event:

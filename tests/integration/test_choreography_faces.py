@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from participants.contract import faults
 from sagas.choreography.models import DeadLetter, OrdersByClient
 from sagas.retail.choreography.order_payment import ordering
 from tests.api import caller
@@ -217,6 +218,11 @@ def test_what_participants_said_of_a_client_goes_with_their_key() -> None:
         assert event(stream, type).data["client_id"] == 124
     (detail,) = execute("SELECT detail FROM choreography_auditentry WHERE type = 'PaymentFailed'")
     assert detail == ("insufficient_funds",)
+    with pytest.raises(CommandError, match="1 dead letters"):
+        run("anonymise", "--client", 124)
+    faults.switch_off_all("notifications")
+    run("dead-letters", "redrive", "--all")
+    settle(ordering)
     DeadLetter.objects.update(reason=told)
     run("anonymise", "--client", 124)
     assert "reason" not in event(stream, "PaymentFailed").data

@@ -106,7 +106,7 @@ def create_order(event: Event, call: Caller) -> Facts:
 def release_stock(event: Event, call: Caller) -> Facts:
     """Undo whatever was, or may have been, done; undoing comes before what it undoes, if need be."""
     unknown = event.type == "CheckoutTimedOut" or "given_up" in event.data
-    failed = Fact("CheckoutFailed", {"reason": event.data["reason"], "failed_at": event.type})
+    failed = Fact("CheckoutFailed", {"reason": event.data.get("reason", ""), "failed_at": event.type})
     if event.type == "StockReservationFailed" and not unknown:
         return [failed]
     if event.type != "StockReservationFailed" and unknown:

@@ -101,7 +101,7 @@ def create(event: Event, call: Caller) -> Facts:
 @service.on("StockReservationFailed", "PaymentFailed", "OrderTimedOut")
 def cancel(event: Event, call: Caller) -> Facts:
     """Cancel; whoever did something for the order hears it and undoes that."""
-    return cancelled(event, event.data["reason"])
+    return cancelled(event, event.data.get("reason", ""))
 
 
 @stock.on("OrderCancelled")
