@@ -19,6 +19,11 @@ SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
 # A browser keeps one set of cookies for all ports of a host, and the orchestrator's admin has its own.
 SESSION_COOKIE_NAME = "participants_session"
 CSRF_COOKIE_NAME = "participants_csrf"
+# Their admin is reached directly, unless it has a proxy that ends TLS of its own.
+BEHIND_TLS = project.env.bool("PARTICIPANTS_BEHIND_TLS", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
+SESSION_COOKIE_SECURE = BEHIND_TLS
+CSRF_COOKIE_SECURE = BEHIND_TLS
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -1,5 +1,6 @@
 """The admin of a participant process."""
 
+import os
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -163,3 +164,20 @@ def test_the_settings_of_the_processes_are_in_order() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "secure"), [("DJANGO_BEHIND_TLS", False), ("PARTICIPANTS_BEHIND_TLS", True)]
+)
+def test_their_admin_asks_for_tls_only_where_a_proxy_of_its_own_ends_it(variable: str, secure: bool) -> None:
+    names = "SESSION_COOKIE_SECURE, CSRF_COOKIE_SECURE"
+    script = f"from sagaproject.participant_settings import {names}; print({names})"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, variable: "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [str(secure)] * 2
