@@ -1,11 +1,13 @@
 """The choreographed checkout and order, driven by hand against real participants, PostgreSQL and Redis."""
 
+from datetime import UTC, datetime
+
 import pytest
 from prometheus_client import REGISTRY
 
 from participants.inventory.models import Reservation
 from participants.notifications.models import Message
-from participants.orders.models import Order
+from participants.orders.models import Cart, Order
 from sagas.choreography import relay, store
 from sagas.choreography.bus import bus
 from sagas.choreography.models import AuditEntry, DeadLetter, OrdersByClient, RevenueByStoreDay, Stream
@@ -58,6 +60,26 @@ def test_an_address_is_as_personal_as_the_client() -> None:
     assert event(stream, "StockReserved").data["client_id"] == 123
     stored = execute("SELECT data::text FROM choreography_event")
     assert not any("address_id" in data for (data,) in stored)
+
+
+def test_the_order_closes_the_cart_that_it_is_made_from() -> None:
+    cart = Cart.objects.create(client_id=123, store_id=1, created_at=datetime.now(UTC))
+    cart.lines.create(product_id=456, quantity=2)
+    stream = begin(cart_id=cart.pk)
+    settle()
+    assert types(stream) == GOOD
+    cart.refresh_from_db()
+    assert cart.order_id == event(stream, "OrderCreated").data["order_id"]
+
+
+def test_a_cart_that_nobody_knows_is_refused_and_the_stock_given_back() -> None:
+    before = figures()
+    stream = begin(cart_id=77)
+    settle()
+    assert types(stream)[2:] == ["OrderCreationFailed", "StockReleased", "CheckoutFailed"]
+    assert event(stream, "OrderCreationFailed").data["code"] == "unknown_cart"
+    assert change(before, figures()) == {"messages": 1}
+    assert_books_balance()
 
 
 def test_stock_that_is_short_leads_to_failure_alone() -> None:

@@ -68,7 +68,8 @@ def reserve_stock(event: Event, call: Caller) -> Facts:
     basket = {"store_id": event.data["store_id"], "items": event.data["items"]}
     match call(inventory.post("reserve-stock", **basket, hold="order")):
         case Done(result):
-            return [Fact("StockReserved", {**basket, "reservation_id": result["reservation_id"]})]
+            cart = given(cart_id=event.data.get("cart_id"))
+            return [Fact("StockReserved", {**basket, **cart, "reservation_id": result["reservation_id"]})]
         case Refused(code, reason):
             return [Fact("StockReservationFailed", {"reason": reason, "code": code})]
 
