@@ -23,7 +23,11 @@ class Unsettled(Exception):
 
 
 class Held(Exception):
-    """Nothing was sent: the participant's circuit is open, or it is at its limit. Ask again after `wait`."""
+    """The call is to be made after `wait`, and this delivery does not count.
+
+    Nothing was sent, since the participant's circuit is open or it is at its limit; or it was an
+    undoing, which is not given up because its participant is away (rule 12).
+    """
 
     def __init__(self, reason: str, wait: timedelta) -> None:
         super().__init__(reason)
@@ -41,7 +45,7 @@ class ParticipantCaller:
         """One attempt.
 
         Raises:
-            Held: the call was not made.
+            Held: the call was not made, or it is an undoing that got no definite answer.
             Unsettled: the participant gave no definite answer, or one that a person must look at.
         """
         outcome = self._perform(call, undoes)
@@ -52,6 +56,8 @@ class ParticipantCaller:
         match outcome:
             case Done() | Refused():
                 return outcome
+            case Transient() | Unknown() if undoes and self._patient(outcome):
+                raise Held(f"{call.participant}{call.path}: {outcome.reason}", self._pause(outcome))
             case Transient() | Unknown() | Impossible():
                 raise Unsettled(f"{call.participant}{call.path}: {outcome.reason}")
             case _:
@@ -61,6 +67,19 @@ class ParticipantCaller:
     def key(self) -> str:
         """The idempotency key of this event and group."""
         return key_of(self.event.id, self.group)
+
+    def _patient(self, outcome: Transient | Unknown) -> bool:
+        """Whether to go on undoing: for as long as nothing is done there, and for long if that is unknown."""
+        return isinstance(outcome, Transient) or self._age < conf().undoing
+
+    def _pause(self, outcome: Transient | Unknown) -> timedelta:
+        """What the participant asks for; else it grows with the age of the event."""
+        asked = outcome.retry_after if isinstance(outcome, Transient) else None
+        return max(conf().backoff, self._age / 4) if asked is None else asked
+
+    @property
+    def _age(self) -> timedelta:
+        return clock.now() - self.event.time
 
     def _perform(self, call: Call, undoes: str) -> Outcome:
         event = self.event

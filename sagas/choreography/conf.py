@@ -8,6 +8,8 @@ CHOREOGRAPHY = {
                    above twice CALL_TIMEOUT, since a reaction may call twice,
     "BACKOFF": pause before the first redelivery; it doubles with each,
     "REDELIVERIES": how many there are before an event goes to the dead letters,
+    "UNDOING": how old an event becomes before that while what it undoes gets no definite answer; where
+               the participant says that it did nothing, or cannot be reached, there is no limit,
     "TIMEOUT": how long a stream may wait for its next event, in place of what its topic says,
     "RETENTION": how long events are kept, at least 30 days,
     "AHEAD": how far ahead partitions are made,
@@ -45,6 +47,7 @@ class Conf:
     claim_after: timedelta = timedelta(seconds=15)
     backoff: timedelta = timedelta(seconds=1)
     redeliveries: int = 3
+    undoing: timedelta = timedelta(hours=1)
     timeout: timedelta | None = None
     retention: timedelta = timedelta(days=90)
     ahead: timedelta = timedelta(days=14)

@@ -154,8 +154,8 @@ class Consumer:
     def _hold_back(self, entry: Entry, event: Event, held: Held) -> bool:
         """Another delivery when the participant may be called again; this one does not count.
 
-        However long the circuit stays open: the stream's own timeout ends the waiting, and an undoing
-        must not be given up.
+        However long that takes: the stream's own timeout ends the waiting, and an undoing must not be
+        given up.
         """
         log.info("event held back", consumer=self.group.name, event_id=str(event.id), reason=str(held))
         self.bus.put_off(self.group, self.name, [entry], min(held.wait, conf().claim_after), counts=False)

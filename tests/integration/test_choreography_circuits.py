@@ -1,6 +1,8 @@
 """Consumers and the engine's workers share what they know of a participant: its circuit and its limits."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,12 +12,15 @@ from participants.orders.models import Order
 from sagas import breaker
 from sagas.breaker import Breaker
 from sagas.choreography.bus import bus
+from sagas.choreography.calling import Held, ParticipantCaller
 from sagas.choreography.consumer import Consumer
 from sagas.choreography.models import DeadLetter
 from sagas.choreography.topics import Group, registry
+from sagas.clock import clock
 from sagas.conf import conf
+from sagas.retail.services import inventory
 from sagas.state import Unknown
-from tests.choreography import AT_ONCE, GOOD, begin, consume, relay_all, settle, types
+from tests.choreography import AT_ONCE, GOOD, begin, consume, event, relay_all, settle, types
 from tests.retail import assert_books_balance, fault
 
 pytestmark = [
@@ -83,13 +88,18 @@ def test_failures_of_consumers_open_the_circuit_for_workers() -> None:
     assert_books_balance()
 
 
-def test_an_undoing_waits_for_its_participant_however_long_that_takes() -> None:
+def to_undo() -> UUID:
+    """A checkout whose stock is to be released."""
     stream = begin(items=[{"product_id": 458, "quantity": 1}])
+    for group in ("choreo-reservation", "choreo-order"):
+        relay_all()
+        consume(group)
     relay_all()
-    consume("choreo-reservation")
-    relay_all()
-    consume("choreo-order")
-    relay_all()
+    return stream
+
+
+def test_an_undoing_waits_for_its_participant_however_long_that_takes() -> None:
+    stream = to_undo()
     for number in range(conf().breaker.failures):
         breaker.of("inventory").note(f"a-step-{number}", Unknown("no answer"))
     take_turns(8, registry.groups["choreo-compensation"])
@@ -99,6 +109,43 @@ def test_an_undoing_waits_for_its_participant_however_long_that_takes() -> None:
     settle()
     assert types(stream)[-2:] == ["StockReleased", "CheckoutFailed"]
     assert_books_balance()
+
+
+@pytest.mark.parametrize("kind", ["too_early", "error_after"])
+def test_an_undoing_without_an_answer_spends_no_redelivery(kind: Any, settings: Settings) -> None:
+    settings.SAGAS = settings.SAGAS | {"BREAKER": {"failures": 1000}}
+    fault("inventory", "choreo-compensation", kind, times=8)
+    stream = to_undo()
+    take_turns(7, registry.groups["choreo-compensation"])
+    assert not DeadLetter.objects.exists()
+    assert types(stream)[-1] == "OrderCreationFailed"
+    settle()
+    assert types(stream)[-2:] == ["StockReleased", "CheckoutFailed"]
+    assert not DeadLetter.objects.exists()
+    assert_books_balance()
+
+
+def test_an_undoing_whose_effect_stays_unknown_is_left_to_a_person(settings: Settings) -> None:
+    settings.SAGAS = settings.SAGAS | {"BREAKER": {"failures": 1000}}
+    settings.CHOREOGRAPHY = settings.CHOREOGRAPHY | {"UNDOING": timedelta(0)}
+    fault("inventory", "choreo-compensation", "error_before", times=None)
+    to_undo()
+    take_turns(4, registry.groups["choreo-compensation"])
+    letter = DeadLetter.objects.get()
+    assert (letter.consumer, letter.deliveries) == ("choreo-compensation", 4)
+
+
+def test_the_pauses_of_an_undoing_grow_with_the_age_of_its_event() -> None:
+    fault("inventory", "choreo-compensation", "error_before", times=2)
+    failed = event(to_undo(), "OrderCreationFailed")
+    release = inventory.post("release-stock")
+    pauses = []
+    for age in (timedelta(seconds=8), timedelta(minutes=1)):
+        caller = ParticipantCaller(replace(failed, time=clock.now() - age), "choreo-compensation")
+        with pytest.raises(Held) as held:
+            caller(release, undoes="of-a-test")
+        pauses.append(held.value.wait)
+    assert timedelta(seconds=2) <= pauses[0] < timedelta(seconds=15) <= pauses[1]
 
 
 def test_a_limit_of_a_participant_counts_calls_of_consumers_too(settings: Settings) -> None:
