@@ -31,15 +31,21 @@ LIVE = {
     "FOR SHARE": "SELECT generation FROM choreography_readmodel WHERE name = %s FOR SHARE",
     "FOR UPDATE": "SELECT generation FROM choreography_readmodel WHERE name = %s FOR UPDATE",
 }
-OF_DAY = "at >= %(since)s AND at < %(until)s"
-# Folding a day counts every event of it as handled, also those that are still on their way.
+# A rebuild counts every event of a day as handled, also those that are still on their way, and folds those
+# that are: what is committed between the two statements is neither, and its consumer takes it in later.
 HANDLE_DAY = """
 INSERT INTO choreography_inbox (at, event_id, consumer)
 SELECT e.at, e.event_id, %(consumer)s::varchar FROM choreography_event e
  WHERE e.topic = %(topic)s AND e.type = ANY(%(types)s) AND e.at >= %(since)s AND e.at < %(until)s
    AND NOT EXISTS (SELECT FROM choreography_inbox i WHERE i.consumer = %(consumer)s::varchar
-                    AND i.event_id = e.event_id AND i.at = e.at)
+                    AND i.event_id = e.event_id AND i.at = e.at
+                    AND i.at >= %(since)s AND i.at < %(until)s)
 ON CONFLICT DO NOTHING
+"""
+OF_DAY = """
+topic = %(topic)s AND type = ANY(%(types)s) AND at >= %(since)s AND at < %(until)s
+AND (event_id, at) IN (SELECT i.event_id, i.at FROM choreography_inbox i
+                        WHERE i.consumer = %(consumer)s::varchar AND i.at >= %(since)s AND i.at < %(until)s)
 """
 
 
@@ -109,17 +115,14 @@ def _fill(cursor: Any, group: Group, generation: int, progress: Callable[[Progre
     done = Progress(0, len(days), 0)
     for number, since in enumerate(days, 1):
         values = {
-            "generation": generation,
             "since": since,
             "until": since + DAY,
             "consumer": group.name,
             "topic": group.topic.name,
             "types": list(group.types),
         }
-        selection = f"topic = %(topic)s AND type = ANY(%(types)s) AND {OF_DAY}"
-        given = {k: v for k, v in values.items() if k != "consumer"}
-        cursor.execute(statement(group, selection), given)
-        cursor.execute(HANDLE_DAY, {k: v for k, v in values.items() if k != "generation"})
+        cursor.execute(HANDLE_DAY, values)
+        cursor.execute(statement(group, OF_DAY), {**values, "generation": generation})
         cursor.execute(
             "SELECT count(*) FROM choreography_event WHERE topic = %s AND type = ANY(%s)"
             " AND at >= %s AND at < %s",

@@ -1,11 +1,14 @@
 """What nobody handled is found however old it is; what can never be handled is given up in the end."""
 
 from collections.abc import Sequence
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
 
+from participants.orders.models import Order
 from sagas.choreography import consumer, projections, relay, store
 from sagas.choreography.bus import bus
 from sagas.choreography.events import Event, Fact
@@ -119,6 +122,41 @@ def test_a_fold_whose_statement_never_succeeds_is_given_up(monkeypatch: pytest.M
     letter = DeadLetter.objects.get()
     assert (letter.consumer, letter.type, letter.deliveries) == ("checkout-cqrs", "OrderCreated", 4)
     assert not OrdersByClient.objects.exists()
+
+
+def total() -> int:
+    """The orders of the usual client, as the read model tells."""
+    return OrdersByClient.live.get(client_id=123).total_orders
+
+
+def test_a_rebuild_misses_nothing_that_is_told_meanwhile() -> None:
+    begin()
+    settle()
+    begin()
+    relay_all()
+    consume("choreo-reservation")
+    relay_all()
+    between: list[Thread] = []
+
+    def order() -> None:
+        try:
+            consume("choreo-order")
+        finally:
+            connection.close()
+
+    def after_the_first(run: Any, sql: str, given: Any, many: bool, context: Any) -> Any:
+        """The second order is created once the first statement over a day is done."""
+        done = run(sql, given, many, context)
+        if not between and "since" in (given or ()):
+            between.append(Thread(target=order))
+            between[0].start()
+            between[0].join()
+        return done
+
+    with connection.execute_wrapper(after_the_first):
+        projections.rebuild("ordersbyclient")
+    settle()
+    assert (Order.objects.count(), total()) == (2, 2)
 
 
 def test_a_record_that_never_succeeds_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
