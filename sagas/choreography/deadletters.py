@@ -15,6 +15,12 @@ from sagas.choreography.store import Recorded
 from sagas.choreography.topics import Facts, Group
 from sagas.errors import NotAllowed
 
+# Behind the event, so that it is looked for if Redis loses it; and changed in any case, so that whoever has
+# begun to move the checkpoint on without knowing of the redrive does not.
+REWIND = """
+UPDATE choreography_checkpoint SET at = least(at, %s) - interval '1 microsecond' WHERE consumer = %s
+"""
+
 
 def bury(
     group: Group, event: Event, facts: Facts, *, reason: str, deliveries: int, key: bytes | None
@@ -70,6 +76,7 @@ def redrive(letter_id: int, actor: str) -> bool:
                 "INSERT INTO choreography_outbox (position, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 [letter.position, letter.event_at],
             )
+            cursor.execute(REWIND, [letter.event_at, letter.consumer])
     bus().ring()
     return True
 

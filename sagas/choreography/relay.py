@@ -37,7 +37,8 @@ SELECT {", ".join(f"e.{name.strip()}" for name in COLUMNS.split(","))}
  ORDER BY e.position
 """  # noqa: S608  # a constant
 # Events that a group has not handled, by the time of the first of them; a checkpoint is where every
-# event before it was handled, short of the horizon within which a slow commit may still come.
+# event before it was handled, short of the horizon within which a slow commit may still come. It is not
+# moved on if a redrive has set it back since this statement began.
 LOST = """
 WITH checkpoint AS (
     SELECT at FROM choreography_checkpoint WHERE consumer = %(consumer)s
@@ -55,7 +56,7 @@ WITH checkpoint AS (
     UPDATE choreography_checkpoint
        SET at = greatest(at, coalesce((SELECT min(at) FROM lost),
                                       clock_timestamp() - %(horizon)s::interval))
-     WHERE consumer = %(consumer)s
+     WHERE consumer = %(consumer)s AND at = (SELECT at FROM checkpoint)
 )
 SELECT count(*) FROM queued
 """

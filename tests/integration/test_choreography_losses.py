@@ -6,14 +6,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from participants.orders.models import Order
-from sagas.choreography import consumer, projections, relay, store
+from sagas.choreography import consumer, deadletters, projections, relay, store
 from sagas.choreography.bus import bus
 from sagas.choreography.events import Event, Fact
 from sagas.choreography.models import AuditEntry, DeadLetter, OrdersByClient
-from sagas.choreography.topics import Group
+from sagas.choreography.relay import Relay
+from sagas.choreography.topics import Group, registry
+from stack.waiting import wait_until
 from tests.choreography import GOOD, begin, consume, execute, relay_all, settle, types
 
 pytestmark = [
@@ -108,18 +110,23 @@ def test_an_event_that_its_reaction_dies_of_takes_no_other_with_it(monkeypatch: 
     assert DeadLetter.objects.get().event_id == streams[0]
 
 
-def test_a_fold_whose_statement_never_succeeds_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = begin()
+def letter_of_a_fold() -> DeadLetter:
+    """The read model of orders by client gave up one order."""
     original = projections.statement
 
     def cancelled(group: Group, selection: str) -> str:
         return CANCELLED if group.name == "checkout-cqrs" else original(group, selection)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projections, "statement", cancelled)
+        begin()
         settle()
-    assert types(stream) == GOOD
-    letter = DeadLetter.objects.get()
+    return DeadLetter.objects.get(consumer="checkout-cqrs", redriven_at=None)
+
+
+def test_a_fold_whose_statement_never_succeeds_is_given_up() -> None:
+    letter = letter_of_a_fold()
+    assert types(letter.stream) == GOOD
     assert (letter.consumer, letter.type, letter.deliveries) == ("checkout-cqrs", "OrderCreated", 4)
     assert not OrdersByClient.objects.exists()
 
@@ -157,6 +164,50 @@ def test_a_rebuild_misses_nothing_that_is_told_meanwhile() -> None:
         projections.rebuild("ordersbyclient")
     settle()
     assert (Order.objects.count(), total()) == (2, 2)
+
+
+def search() -> int:
+    """What a relay that looks for lost events finds."""
+    return sum(Relay(bus()).requeue(group, grace="0 seconds") for group in registry.groups.values())
+
+
+@pytest.mark.usefixtures("old")
+def test_a_redriven_event_that_redis_loses_is_found() -> None:
+    letter = letter_of_a_fold()
+    assert search() == 0  # and all checkpoints are behind the event now
+    deadletters.redrive(letter.pk, "tester")
+    relay_all()
+    bus().client.flushall()
+    relay_all()  # notices that
+    settle()
+    assert total() == 1
+
+
+@pytest.mark.usefixtures("old")
+def test_a_search_under_way_does_not_move_on_behind_a_redrive() -> None:
+    letter = letter_of_a_fold()
+    search()
+
+    def blocked() -> bool:
+        return execute("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(0,)]
+
+    def searching() -> None:
+        try:
+            search()
+        finally:
+            connection.close()
+
+    upkeep = Thread(target=searching)
+    with transaction.atomic():
+        deadletters.redrive(letter.pk, "tester")
+        upkeep.start()
+        assert wait_until(blocked, 30)
+    upkeep.join(30)
+    relay_all()
+    bus().client.flushall()
+    relay_all()  # notices that
+    settle()
+    assert total() == 1
 
 
 def test_a_record_that_never_succeeds_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
