@@ -7,12 +7,12 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from sagas.choreography import metrics, store
+from sagas.choreography import metrics, projections, store
 from sagas.choreography.bus import bus
 from sagas.choreography.events import Event
 from sagas.choreography.models import DeadLetter
 from sagas.choreography.store import Recorded
-from sagas.choreography.topics import Facts, Group
+from sagas.choreography.topics import Facts, Group, registry
 from sagas.errors import NotAllowed
 
 # Behind the event, so that it is looked for if Redis loses it; and changed in any case, so that whoever has
@@ -29,7 +29,8 @@ def bury(
 
     To everybody else the event now counts as handled.
     """
-    with transaction.atomic():
+    with transaction.atomic(), connection.cursor() as cursor:
+        projections.hold(cursor, group)
         done = store.record(group, event, facts, key)
         if done.fresh:
             DeadLetter.objects.create(
@@ -54,31 +55,39 @@ def redrive(letter_id: int, actor: str) -> bool:
     The event goes through the outbox again; all groups but this one know that they have handled it.
 
     Raises:
-        NotAllowed: the event is beyond the retention, and gone.
+        NotAllowed: the event is beyond the retention, and gone; or the group is.
     """
-    with transaction.atomic():
+    name = DeadLetter.objects.values_list("consumer", flat=True).get(pk=letter_id)
+    group = registry.groups.get(name)
+    if group is None:
+        raise NotAllowed(f"there is no group {name} any more to handle dead letter {letter_id}; settle it")
+    with transaction.atomic(), connection.cursor() as cursor:
+        projections.hold(cursor, group)
         letter = DeadLetter.objects.select_for_update().get(pk=letter_id)
         if letter.redriven_at is not None:
             return False
         DeadLetter.objects.filter(pk=letter_id).update(redriven_at=Now(), redriven_by=actor)
-        again: list[Any] = [letter.event_at, letter.event_id, letter.consumer]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "DELETE FROM choreography_inbox WHERE at = %s AND event_id = %s AND consumer = %s", again
-            )
-            cursor.execute(
-                "SELECT EXISTS (SELECT FROM choreography_event WHERE at = %s AND position = %s)",
-                [letter.event_at, letter.position],
-            )
-            if not cursor.fetchone()[0]:
-                raise NotAllowed(f"the event of dead letter {letter_id} is beyond the retention, and gone")
-            cursor.execute(
-                "INSERT INTO choreography_outbox (position, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                [letter.position, letter.event_at],
-            )
-            cursor.execute(REWIND, [letter.event_at, letter.consumer])
+        _send_again(cursor, letter)
     bus().ring()
     return True
+
+
+def _send_again(cursor: Any, letter: DeadLetter) -> None:
+    again: list[Any] = [letter.event_at, letter.event_id, letter.consumer]
+    cursor.execute("DELETE FROM choreography_inbox WHERE at = %s AND event_id = %s AND consumer = %s", again)
+    cursor.execute(
+        "SELECT EXISTS (SELECT FROM choreography_event WHERE at = %s AND position = %s)",
+        [letter.event_at, letter.position],
+    )
+    if not cursor.fetchone()[0]:
+        raise NotAllowed(
+            f"the event of dead letter {letter.pk} is beyond the retention, and gone; settle the letter"
+        )
+    cursor.execute(
+        "INSERT INTO choreography_outbox (position, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [letter.position, letter.event_at],
+    )
+    cursor.execute(REWIND, [letter.event_at, letter.consumer])
 
 
 def waiting() -> Any:

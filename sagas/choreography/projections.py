@@ -19,6 +19,11 @@ from sagas.choreography.store import COLUMNS
 from sagas.choreography.topics import Fold, Group, registry
 
 DAY = timedelta(days=1)
+# What the group gave up is in the rebuild like everything else.
+SETTLE = """
+UPDATE choreography_deadletter SET redriven_at = clock_timestamp(), redriven_by = 'rebuild'
+ WHERE consumer = %s AND redriven_at IS NULL
+"""
 INBOX = """
 INSERT INTO choreography_inbox (at, event_id, consumer)
 SELECT DISTINCT e.at, e.event_id, %s
@@ -89,7 +94,8 @@ def statement(group: Group, selection: str) -> str:
 def rebuild(name: str, progress: Callable[[Progress], None] = lambda _: None) -> Progress:
     """Fold the whole store into a shadow of the read model of that name, then switch over to it.
 
-    Readers go on reading the old rows until the very end; the model's consumer waits.
+    Readers go on reading the old rows until the very end; the model's consumer waits. The dead letters
+    of its group are settled by it.
 
     Raises:
         LookupError: there is no read model of that name.
@@ -101,6 +107,7 @@ def rebuild(name: str, progress: Callable[[Progress], None] = lambda _: None) ->
     with transaction.atomic(), connection.cursor() as cursor:
         live = _live(cursor, group, "FOR UPDATE")
         done = _fill(cursor, group, live + 1, progress)
+        cursor.execute(SETTLE, [group.name])
         cursor.execute(
             "UPDATE choreography_readmodel SET generation = %s, switched_at = clock_timestamp()"
             " WHERE name = %s",
@@ -150,6 +157,12 @@ def hold_all(cursor: Any) -> None:
     """Keep every fold from taking place until the transaction ends."""
     for group in models().values():
         _live(cursor, group, "FOR UPDATE")
+
+
+def hold(cursor: Any, group: Group) -> None:
+    """Keep the group's read model, if it has one, from being rebuilt until the transaction ends."""
+    if group.fold is not None:
+        _live(cursor, group, "FOR SHARE")
 
 
 def _live(cursor: Any, group: Group, lock: str) -> int:

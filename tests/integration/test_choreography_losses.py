@@ -166,6 +166,16 @@ def test_a_rebuild_misses_nothing_that_is_told_meanwhile() -> None:
     assert (Order.objects.count(), total()) == (2, 2)
 
 
+def test_a_rebuild_settles_the_letters_of_its_group() -> None:
+    letter = letter_of_a_fold()
+    projections.rebuild("ordersbyclient")
+    assert total() == 1
+    assert not deadletters.waiting().exists()
+    assert deadletters.redrive(letter.pk, "tester") is False
+    settle()
+    assert total() == 1
+
+
 def search() -> int:
     """What a relay that looks for lost events finds."""
     return sum(Relay(bus()).requeue(group, grace="0 seconds") for group in registry.groups.values())
