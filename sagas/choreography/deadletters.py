@@ -72,6 +72,23 @@ def redrive(letter_id: int, actor: str) -> bool:
     return True
 
 
+def settle(letter_id: int, actor: str, note: str) -> bool:
+    """Deal with a letter without its event being handled; False if somebody did that already.
+
+    Its stream ends if nothing else would end it: it was overtaken, and no other letter of it waits.
+    """
+    with transaction.atomic():
+        letter = DeadLetter.objects.select_for_update().get(pk=letter_id)
+        if letter.redriven_at is not None:
+            return False
+        DeadLetter.objects.filter(pk=letter_id).update(
+            redriven_at=Now(), redriven_by=actor, note=note.replace("\x00", " ")[:500]
+        )
+        if not waiting().filter(stream=letter.stream).exists():
+            store.end(letter.stream)
+    return True
+
+
 def _send_again(cursor: Any, letter: DeadLetter) -> None:
     again: list[Any] = [letter.event_at, letter.event_id, letter.consumer]
     cursor.execute("DELETE FROM choreography_inbox WHERE at = %s AND event_id = %s AND consumer = %s", again)

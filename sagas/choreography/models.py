@@ -134,7 +134,10 @@ class Checkpoint(models.Model):
 
 
 class DeadLetter(models.Model):
-    """An event that a group could not handle; the dead-letter stream has a copy."""
+    """An event that a group could not handle; the dead-letter stream has a copy.
+
+    `redriven_at` and `redriven_by` also tell of a letter that was settled without; `note` says why, then.
+    """
 
     consumer = models.CharField(max_length=80)
     topic = models.CharField(max_length=120)
@@ -148,6 +151,7 @@ class DeadLetter(models.Model):
     at = models.DateTimeField(db_default=Now())
     redriven_at = models.DateTimeField(null=True)
     redriven_by = models.CharField(max_length=150, default="", blank=True)
+    note = models.CharField(max_length=500, default="", db_default="", blank=True)
 
     class Meta:
         verbose_name = "dead letter"

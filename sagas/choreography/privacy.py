@@ -88,7 +88,7 @@ def _require_rest(cursor: Any, client_id: int, client: UUID) -> None:
         raise NotAllowed(f"{count} transactions of client {client_id} are open; wait for their end")
     cursor.execute(DEAD, [client])
     if count := cursor.fetchone()[0]:
-        raise NotAllowed(f"{count} dead letters of client {client_id} wait; redrive them first")
+        raise NotAllowed(f"{count} dead letters of client {client_id} wait; redrive or settle them first")
     heard = [(g.name, g.topic.name, type) for g in registry.groups.values() for type in g.reactions]
     consumers, topics, types = zip(*heard, strict=True) if heard else ((), (), ())
     given = {"consumers": list(consumers), "topics": list(topics), "types": list(types), "client": client}

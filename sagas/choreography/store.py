@@ -193,6 +193,17 @@ def expire(topic: Topic, first: Event, key: bytes | None) -> bool:
         return bool(cursor.fetchone()[1])
 
 
+def end(stream: UUID) -> bool:
+    """End a stream that was closed without an end, such as one whose undoing was given up; else False."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE choreography_stream SET ended_at = clock_timestamp(), succeeded = false"
+            " WHERE id = %s AND ended_at IS NULL AND closed_by IS NOT NULL",
+            [stream],
+        )
+        return bool(cursor.rowcount)
+
+
 def overdue(topic: Topic, limit: int = 100) -> list[UUID]:
     """Streams that have waited too long for their next event."""
     with connection.cursor() as cursor:

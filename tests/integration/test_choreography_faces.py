@@ -7,13 +7,16 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.forms.models import model_to_dict
 from django.test import Client
 
 from participants.contract import faults
-from sagas.choreography.models import DeadLetter, OrdersByClient
+from sagas.choreography import deadletters, relay
+from sagas.choreography.bus import bus
+from sagas.choreography.models import DeadLetter, OrdersByClient, Stream
 from sagas.retail.choreography.order_payment import ordering
 from tests.api import caller
-from tests.choreography import BASKET, GOOD, begin, event, execute, settle, types
+from tests.choreography import BASKET, GOOD, begin, consume, event, execute, relay_all, settle, types
 from tests.retail import assert_books_balance, fault
 
 pytestmark = [
@@ -142,6 +145,58 @@ def test_a_dead_letter_is_redriven_on_the_command_line() -> None:
     assert types(stream) == GOOD
     assert execute("SELECT count(*) FROM choreography_auditentry") == [(4,)]
     assert_books_balance()
+
+
+def test_a_letter_that_cannot_be_redriven_holds_up_no_other_and_is_settled() -> None:
+    _, good = dead_letter()
+    letter = {**model_to_dict(good, exclude=["id"]), "event_at": "2020-01-01T00:00:00Z", "position": 2**40}
+    gone = DeadLetter.objects.create(**letter)
+    later = DeadLetter.objects.create(**model_to_dict(good, exclude=["id"]))
+    with pytest.raises(CommandError, match=f"dead letter {gone.pk} is beyond the retention"):
+        run("dead-letters", "redrive", "--all")
+    assert list(deadletters.waiting()) == [gone]
+    assert DeadLetter.objects.get(pk=later.pk).redriven_at is not None
+    with pytest.raises(CommandError, match="--reason"):
+        run("dead-letters", "settle", gone.pk)
+    assert "settled" in run("dead-letters", "settle", gone.pk, "--reason", "told by telephone")
+    assert "before" in run("dead-letters", "settle", gone.pk, "--reason", "again")
+    gone.refresh_from_db()
+    assert (bool(gone.redriven_by), gone.note) == (True, "told by telephone")
+    assert run("dead-letters", "list") == ""
+
+
+def test_settling_the_last_letter_ends_a_stream_that_nothing_else_would_end() -> None:
+    fault("inventory", "choreo-compensation", "not_found", times=None)
+    stream = begin()
+    execute("UPDATE choreography_stream SET deadline_at = now() - interval '1 second' WHERE id = %s", stream)
+    relay.expire_overdue(bus())
+    for _ in range(8):
+        relay_all()
+        consume("choreo-compensation")
+    letter = DeadLetter.objects.get()
+    other = DeadLetter.objects.create(**model_to_dict(letter, exclude=["id"]))
+    for one, ended in ((letter, False), (other, True)):
+        run("dead-letters", "settle", one.pk, "--reason", "released by hand")
+        assert (Stream.objects.get(pk=stream).ended_at is not None) == ended
+
+
+def test_settling_a_letter_does_not_end_a_stream_that_goes_on() -> None:
+    stream = begin()
+    DeadLetter.objects.create(
+        consumer="choreo-audit",
+        topic="ecommerce.checkout.events",
+        event_id=stream,
+        event_at="2020-01-01T00:00:00Z",
+        position=1,
+        stream=stream,
+        type="CheckoutInitiated",
+        deliveries=4,
+        reason="of a test",
+    )
+    run("dead-letters", "settle", DeadLetter.objects.get().pk, "--reason", "of no use")
+    assert Stream.objects.get(pk=stream).ended_at is None
+    settle()
+    assert types(stream) == GOOD
 
 
 def test_operators_redrive_in_the_admin(admin_client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from sagas.choreography.conf import conf
 from sagas.choreography.events import cloudevent
 from sagas.choreography.models import DeadLetter
 from sagas.choreography.topics import registry
-from sagas.errors import SagaError
+from sagas.errors import NotAllowed, SagaError
 
 ALL = "all"
 
@@ -38,9 +39,10 @@ class Command(BaseCommand):
             one.add_argument("--metrics-port", type=int, default=0, help="serve metrics there")
             one.add_argument("--metrics-address", default="127.0.0.1", help="on this interface (loopback)")
         dead = commands.add_parser("dead-letters", help="events that a group could not handle")
-        dead.add_argument("action", choices=["list", "show", "redrive"])
+        dead.add_argument("action", choices=["list", "show", "redrive", "settle"])
         dead.add_argument("ids", type=int, nargs="*", metavar="ID")
         dead.add_argument("--all", action="store_true", help="redrive all that wait")
+        dead.add_argument("--reason", default="", help="why a letter is settled without being redriven")
         dead.add_argument("--group", help="only those of this group")
         rebuild = commands.add_parser("rebuild", help="rebuild a read model from the store")
         rebuild.add_argument("name", help="such as orders-by-client")
@@ -75,7 +77,9 @@ class Command(BaseCommand):
             raise CommandError("a loop has died; the log says of what")
 
     def dead_letters(self, options: dict[str, Any]) -> None:
-        """List, show or redrive."""
+        """List, show, redrive or settle."""
+        if options["action"] == "settle" and not (options["ids"] and options["reason"].strip()):
+            raise CommandError("name the dead letters to settle, and say --reason")
         letters = deadletters.waiting()
         if options["group"]:
             letters = letters.filter(consumer=options["group"])
@@ -83,10 +87,13 @@ class Command(BaseCommand):
             letters = DeadLetter.objects.filter(pk__in=options["ids"])
         elif options["action"] != "list" and not options["all"]:
             raise CommandError("name the dead letters, or say --all")
+        if options["action"] == "redrive":
+            self._redrive(letters)
+            return
         for letter in letters:
-            if options["action"] == "redrive":
-                done = deadletters.redrive(letter.pk, getpass.getuser())
-                self.stdout.write(f"{letter.pk}  {'on its way' if done else 'was redriven before'}")
+            if options["action"] == "settle":
+                done = deadletters.settle(letter.pk, getpass.getuser(), options["reason"].strip())
+                self.stdout.write(f"{letter.pk}  {'settled' if done else 'was dealt with before'}")
             elif options["action"] == "show":
                 shown = {**model_to_dict(letter), "at": letter.at}
                 self.stdout.write(json.dumps(shown, indent=2, cls=DjangoJSONEncoder))
@@ -95,6 +102,19 @@ class Command(BaseCommand):
                     f"{letter.pk}  {letter.at:%Y-%m-%d %H:%M:%S}  {letter.consumer}  {letter.type}  "
                     f"{letter.stream}  {letter.reason[:100]}"
                 )
+
+    def _redrive(self, letters: Iterable[DeadLetter]) -> None:
+        """Redrive each that can be; those that cannot are named, and fail the command."""
+        refused = []
+        for letter in letters:
+            try:
+                done = deadletters.redrive(letter.pk, getpass.getuser())
+            except NotAllowed as error:
+                refused.append(str(error))
+                continue
+            self.stdout.write(f"{letter.pk}  {'on its way' if done else 'was redriven before'}")
+        if refused:
+            raise CommandError("; ".join(refused))
 
     def rebuild(self, options: dict[str, Any]) -> None:
         """Rebuild into a shadow and switch."""
