@@ -167,6 +167,10 @@ class Bus:
 
     # --- Upkeep
 
+    def missing(self, group: Group) -> bool:
+        """Whether Redis does not know the group, or its stream."""
+        return group.name not in self._states(group.topic)
+
     def queued(self, group: Group) -> bool:
         """Whether anything on the stream is still undelivered to the group, or unacknowledged."""
         state = self._states(group.topic).get(group.name)

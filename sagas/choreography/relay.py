@@ -175,6 +175,8 @@ class Relay:
             cursor.execute("SELECT count(*) FROM choreography_outbox")
             metrics.WAITING.set(cursor.fetchone()[0])
         metrics.DEAD_WAITING.set(deadletters.waiting().count())
+        # What is on its way to a group that is gone shows once there is one again.
+        self.bus.make_groups(group for group in all_groups() if self.bus.missing(group))
         for group in all_groups():
             metrics.LAG.labels(group.name).set(self.bus.lag(group))
             if not self.bus.queued(group):

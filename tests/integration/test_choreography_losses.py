@@ -1,6 +1,7 @@
 """What nobody handled is found however old it is; what can never be handled is given up in the end."""
 
 from collections.abc import Sequence
+from functools import partialmethod
 from threading import Thread
 from typing import Any
 from uuid import UUID
@@ -108,6 +109,23 @@ def test_an_event_that_its_reaction_dies_of_takes_no_other_with_it(monkeypatch: 
     assert settle_with_losses(12) == 4
     assert [types(stream) for stream in streams] == [GIVEN_UP, GOOD, GOOD, GOOD]
     assert DeadLetter.objects.get().event_id == streams[0]
+
+
+def test_upkeep_publishes_nothing_again_that_is_still_on_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Relay, "requeue", partialmethod(Relay.requeue, grace="0 seconds"))
+    stream = begin()
+    settle()
+    topic = registry.groups["choreo-notification"].topic
+    bus().client.xgroup_destroy(topic.name, "choreo-notification")
+    execute("DELETE FROM choreography_inbox WHERE consumer = 'choreo-notification'")
+    execute("UPDATE choreography_checkpoint SET at = now() - interval '1 hour'")
+    length = bus().client.xlen(topic.name)
+    for _ in range(3):
+        Relay(bus()).upkeep()
+        assert relay_all() == 0
+    assert bus().client.xlen(topic.name) == length
+    assert consume("choreo-notification") == length
+    assert types(stream) == GOOD
 
 
 def letter_of_a_fold() -> DeadLetter:
