@@ -13,7 +13,7 @@ from participants.catalogue.models import Product
 from participants.orders.models import Order
 from sagas import remote
 from sagas.choreography import deadletters, partitions, projections, relay, store
-from sagas.choreography.bus import Bus, bus
+from sagas.choreography.bus import BELL, Bus, bus
 from sagas.choreography.models import AuditEntry, DeadLetter, OrdersByClient, Outbox, StoredEvent, Stream
 from sagas.choreography.relay import Relay
 from sagas.choreography.topics import registry
@@ -132,8 +132,10 @@ def test_a_relay_stands_by_and_takes_over() -> None:
             cursor.execute("SELECT pg_advisory_lock(%s::bigint)", [relay.LOCK])
         begin()
         standing_by = Relay(bus())
-        assert standing_by.turn(0) == 0
+        bus().ring()
+        assert standing_by.turn(0.01) == 0
         assert Outbox.objects.count() == 1
+        assert bus().client.llen(BELL) == 1  # for the one that leads
     finally:
         other.close()
     while not standing_by.turn(0):  # the server notices the end of a connection in its own time
