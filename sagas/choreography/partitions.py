@@ -24,6 +24,12 @@ SELECT c.relname, pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigin
  WHERE i.inhparent = %s::text::regclass ORDER BY c.relname
 """
 UNPUBLISHED = "SELECT min(at) FROM choreography_outbox"
+# A letter that outlives its stream does not know its client any more, so it keeps no word of them.
+FORGET = """
+WITH gone AS (DELETE FROM choreography_stream WHERE ended_at < %s RETURNING id)
+UPDATE choreography_deadletter SET reason = 'beyond the retention', note = ''
+ WHERE stream IN (SELECT id FROM gone)
+"""
 # Whoever makes partitions waits for whoever else does.
 ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7306081250320)"
 
@@ -86,8 +92,8 @@ def secure(ahead: timedelta, now: datetime | None = None) -> int:
 def maintain(ahead: timedelta, retention: timedelta, now: datetime | None = None) -> tuple[int, list[str]]:
     """Make partitions as `secure` does, drop those wholly older than `retention`.
 
-    Streams that ended before that go too; what has still to be published stays. Returns how many were
-    made, and the names of those dropped.
+    Streams that ended before that go too, and with them what dead letters say of them; what has still to
+    be published stays. Returns how many were made, and the names of those dropped.
 
     Raises:
         OperationalError: readers of the tables did not give way; nothing is done, try again later.
@@ -100,7 +106,7 @@ def maintain(ahead: timedelta, retention: timedelta, now: datetime | None = None
         dropped = [p.name for table in TABLES for p in existing(table) if p.day < limit.date()]
         for name in dropped:
             cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-        cursor.execute("DELETE FROM choreography_stream WHERE ended_at < %s", [limit])
+        cursor.execute(FORGET, [limit])
     return made, dropped
 
 

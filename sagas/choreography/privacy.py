@@ -33,11 +33,13 @@ SELECT count(DISTINCT e.position)
  WHERE NOT EXISTS (SELECT FROM choreography_inbox i WHERE i.at = e.at AND i.event_id = e.event_id
                     AND i.consumer = heard.consumer)
 """
-# What participants answered may tell of the client.
+# What participants answered, or a person noted, may tell of the client.
 REASONS = """
-UPDATE choreography_deadletter SET reason = 'anonymised'
+UPDATE choreography_deadletter SET reason = 'anonymised', note = ''
  WHERE stream IN (SELECT id FROM choreography_stream WHERE client = %s)
 """
+# Who began a stream may be the client.
+OWNERS = "UPDATE choreography_stream SET owner_id = NULL WHERE client = %s"
 EVENTS = "SELECT count(*) FROM choreography_event WHERE client = %s AND sealed <> ''"
 
 BATCH = 500
@@ -77,6 +79,7 @@ def anonymise(client_id: int) -> Anonymised | None:
                 cursor.execute(group.fold.forget, {"client_id": client_id})
                 rows += cursor.rowcount
         cursor.execute(REASONS, [row[0]])
+        cursor.execute(OWNERS, [row[0]])
         cursor.execute(EVENTS, [row[0]])
         return Anonymised(int(cursor.fetchone()[0]), rows)
 

@@ -1,16 +1,19 @@
 """A client is anonymised once nothing is left to be done for them, and then nothing tells of them."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 
-from sagas.choreography import consumer, deadletters, privacy
+from sagas.choreography import consumer, deadletters, partitions, privacy, store
 from sagas.choreography.models import DeadLetter, Stream
 from sagas.choreography.topics import registry
 from sagas.errors import NotAllowed
+from sagas.retail.choreography.checkout import checkout
 from sagas.retail.choreography.order_payment import ordering
 from sagas.state import Done
-from tests.choreography import begin, consume, event, execute, relay_all, settle, types
+from tests.choreography import BASKET, begin, consume, event, execute, relay_all, settle, types
 from tests.retail import assert_books_balance, change, fault, figures
 
 pytestmark = [
@@ -57,6 +60,30 @@ def test_a_group_that_came_later_keeps_nobody_from_being_anonymised() -> None:
     execute("DELETE FROM choreography_inbox WHERE consumer = 'choreo-notification'")
     execute("UPDATE choreography_checkpoint SET at = now() WHERE consumer = 'choreo-notification'")
     assert privacy.anonymise(123) is not None
+
+
+def test_the_owner_of_a_stream_is_forgotten_with_its_client() -> None:
+    for client, owner in ((123, 7), (124, 8)):
+        data = {"client_id": client, "store_id": 1, "items": BASKET}
+        store.begin(checkout, data, correlation_id="of-a-test", owner_id=owner)
+    settle()
+    privacy.anonymise(123)
+    assert set(Stream.objects.values_list("owner_id", flat=True)) == {None, 8}
+
+
+def test_a_letter_that_outlives_its_stream_keeps_no_word_of_the_client() -> None:
+    fault("notifications", "choreo-notification", "error_before", times=4)
+    begin()
+    settle()
+    DeadLetter.objects.update(reason="Client 123 says no", note="called 123")
+    later = datetime.now(UTC) + timedelta(days=60)
+    with transaction.atomic():
+        partitions.maintain(timedelta(days=14), timedelta(days=30), later)
+        assert not Stream.objects.exists()
+        letter = DeadLetter.objects.get()
+        transaction.set_rollback(True)
+    assert (letter.reason, letter.note) == ("beyond the retention", "")
+    assert DeadLetter.objects.get().reason == "Client 123 says no"
 
 
 def test_what_needs_no_personal_data_is_done_without_it() -> None:
