@@ -319,7 +319,7 @@ def _insert(decision: Decision, owner_id: int | None, key: str | None, fingerpri
         *([s.lock_key] if decision.takes_lock else []),
     )
     try:
-        with _savepoint():
+        with _savepoint() if decision.takes_lock else nullcontext():
             rows = _query(INSERT + (LOCK if decision.takes_lock else "") + APPLIED, params)
     except IntegrityError as error:
         raise _lock_held(s, error) from None

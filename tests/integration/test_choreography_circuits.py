@@ -19,7 +19,7 @@ from sagas.choreography.topics import Group, registry
 from sagas.clock import clock
 from sagas.conf import conf
 from sagas.retail.services import inventory
-from sagas.state import Unknown
+from sagas.state import Done, Unknown
 from tests.choreography import AT_ONCE, GOOD, begin, consume, event, relay_all, settle, types
 from tests.retail import assert_books_balance, fault
 
@@ -152,11 +152,12 @@ def test_a_limit_of_a_participant_counts_calls_of_consumers_too(settings: Settin
     known = settings.SAGAS["PARTICIPANTS"]
     limited = {**known, "orders": known["orders"] | {"max_concurrent": 1}}
     settings.SAGAS = settings.SAGAS | {"PARTICIPANTS": limited}
-    assert Breaker("orders").admit("a-step-under-way", timedelta(minutes=1), force=False) is None
+    step = Breaker("orders")
+    assert step.admit("a-step-under-way", timedelta(minutes=1), force=False) is None
     (stream,) = reserved(1)
     take_turns(8)
     assert types(stream) == GOOD[:2]
     assert not DeadLetter.objects.exists()
-    breaker.reset("orders")
+    step.note("a-step-under-way", Done({}))
     settle()
     assert types(stream) == GOOD

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
-from sagas import engine
+from sagas import engine, logs
 from tests.definitions import Chain
 from tests.engine import drive, registered
 from tests.scripted import FORBIDDEN, LOST_ANSWER, Says, Scripted, refuses
@@ -20,6 +21,12 @@ def definitions() -> Iterator[None]:
     """Code for the saga of these tests."""
     with registered(Chain):
         yield
+
+
+@pytest.fixture(autouse=True)
+def afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that nobody has used yet: one that was used keeps the processors of then."""
+    monkeypatch.setattr(logs, "log", structlog.get_logger("sagas"))
 
 
 def logged(scripted: Scripted, status: str, says: dict[str, Says]) -> tuple[str, list[Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from django.db import DatabaseError, connection
 from structlog.testing import capture_logs
 
@@ -16,8 +17,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def definitions() -> Iterator[None]:
-    """Code for the sagas of these tests."""
+def definitions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Code for the sagas of these tests, and a logger that can be listened to: nobody has used it yet."""
+    monkeypatch.setattr(lifecycle, "log", structlog.get_logger())
     with registered(Chain):
         yield
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 import urllib3
 from kombu.exceptions import OperationalError
 from pytest_django.fixtures import Settings
@@ -14,6 +15,12 @@ from structlog.testing import capture_logs
 
 from sagas import lifecycle, tasks
 from stack.ports import free_port
+
+
+@pytest.fixture(autouse=True)
+def afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that can be listened to: one that was used keeps the processors of then."""
+    monkeypatch.setattr(lifecycle, "log", structlog.get_logger())
 
 
 @pytest.fixture
