@@ -23,7 +23,7 @@ from sagas.api.preferences import idempotency_key
 from sagas.api.requests import RequestBody, validated
 from sagas.api.views import Endpoint, rendered
 from sagas.choreography import metrics, store
-from sagas.choreography.bus import bus
+from sagas.choreography.bus import bell
 from sagas.choreography.events import Event, cloudevent, fold, requested_id
 from sagas.choreography.models import OrdersByClient, RevenueByStoreDay, Stream
 from sagas.choreography.topics import Topic, registry
@@ -137,7 +137,7 @@ def starting(topic_name: str, *in_path: str) -> type[Endpoint]:
                 correlation_id=str(request.META.get("sagas.correlation_id") or ""),
                 stream=stream_of(request),
             )
-            bus().ring()
+            bell().ring()
             location = reverse("replay", args=[kind_of(topic), begun.stream])
             answer = Begun(**{topic.id_field: begun.stream, "status": topic.statuses[topic.first]})
             return rendered(answer, HTTPStatus.ACCEPTED, {"Location": location})

@@ -17,6 +17,8 @@ from typing import Any
 import orjson
 import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from sagas.choreography.conf import conf
 from sagas.choreography.events import Event, cloudevent
@@ -275,6 +277,18 @@ def _order(id: str) -> tuple[int, int]:
 def milliseconds(duration: timedelta) -> int:
     """A duration as Redis counts it."""
     return int(duration.total_seconds() * 1000)
+
+
+@cache
+def bell() -> Bus:
+    """To ring with where somebody waits for an answer, whom a silent Redis may hold up for a moment only."""
+    client = redis.Redis.from_url(
+        conf().redis_url,
+        socket_connect_timeout=0.5,
+        socket_timeout=0.5,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Bus(client)
 
 
 @cache

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from sagas.choreography import metrics, projections, store
-from sagas.choreography.bus import bus
+from sagas.choreography.bus import bell
 from sagas.choreography.events import Event
 from sagas.choreography.models import DeadLetter
 from sagas.choreography.store import Recorded
@@ -68,7 +68,7 @@ def redrive(letter_id: int, actor: str) -> bool:
             return False
         DeadLetter.objects.filter(pk=letter_id).update(redriven_at=Now(), redriven_by=actor)
         _send_again(cursor, letter)
-    bus().ring()
+    bell().ring()
     return True
 
 

@@ -1,7 +1,9 @@
 """What callers and operators see of the choreography: API, admin, command line."""
 
 import json
+import socket
 from io import StringIO
+from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,12 +11,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.forms.models import model_to_dict
 from django.test import Client
+from pytest_django import Settings
 
 from participants.contract import faults
 from sagas.choreography import deadletters, relay
-from sagas.choreography.bus import bus
+from sagas.choreography.bus import bell, bus
 from sagas.choreography.models import DeadLetter, OrdersByClient, Stream
 from sagas.retail.choreography.order_payment import ordering
+from stack.waiting import wait_until
 from tests.api import caller
 from tests.choreography import BASKET, GOOD, begin, consume, event, execute, relay_all, settle, types
 from tests.retail import assert_books_balance, fault
@@ -47,6 +51,17 @@ def test_a_checkout_is_accepted_and_followed() -> None:
     first = replay["events"][0]
     assert (first["specversion"], first["id"], first["sequence"]) == ("1.0", str(stream), 1)
     assert replay["events"][1]["causationid"] == str(stream)
+
+
+def test_a_silent_redis_holds_up_no_caller_for_long(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        settings.CHOREOGRAPHY = settings.CHOREOGRAPHY | {"REDIS_URL": url}
+        bell.cache_clear()
+        caught = Thread(target=bell().ring)
+        caught.start()
+        assert wait_until(lambda: not caught.is_alive(), 8)
+    bell.cache_clear()
 
 
 def test_the_same_key_is_one_checkout() -> None:
