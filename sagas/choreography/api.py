@@ -13,7 +13,7 @@ from django.http import Http404
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
-from pydantic import Field, JsonValue, create_model
+from pydantic import AfterValidator, Field, JsonValue, create_model
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -31,10 +31,17 @@ from sagas.choreography.topics import Topic, registry
 MAX_EVENTS = 500
 
 
+def known_type(name: str) -> str:
+    """The name of a type of events that some topic has."""
+    if not any(name in topic.types for topic in registry.topics.values()):
+        raise ValueError("no topic has events of this type")
+    return name
+
+
 class EventsQuery(RequestBody):
     """Which events to list; `after` goes on behind a position."""
 
-    type: str | None = None
+    type: Annotated[str, AfterValidator(known_type)] | None = None
     after: Annotated[int, Field(ge=0, le=2**62)] = 0
     limit: Annotated[int, Field(ge=1, le=MAX_EVENTS)] = 100
 
@@ -192,9 +199,12 @@ class EventsView(Endpoint):
         if stream in registry.topics:
             events = store.listed(stream, query.type, query.after, query.limit)
         else:
+            history = store.history(as_id(stream))
+            if not history:
+                raise Http404
             events = [
                 event
-                for event in store.history(as_id(stream))
+                for event in history
                 if query.type in (None, event.type) and event.position > query.after
             ][: query.limit]
         following = events[-1].position if len(events) == query.limit else None

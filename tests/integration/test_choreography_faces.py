@@ -114,7 +114,16 @@ def test_events_are_listed_by_stream_and_type() -> None:
     one = viewer.get(f"{STORE}/streams/{streams[0]}/events").json()
     assert [event["type"] for event in one["results"]] == GOOD
     assert viewer.get(f"{STORE}/streams/nothing/events").status_code == 404
+    assert viewer.get(f"{STORE}/streams/{uuid4()}/events").status_code == 404
     assert viewer.get(topic, {"limit": 0}).status_code == 400
+
+
+@pytest.mark.parametrize("type", ["\0", "Nothing"])
+def test_a_type_that_no_topic_has_is_refused(type: str) -> None:
+    for stream in ("ecommerce.checkout.events", begin()):
+        answer = caller("viewer").get(f"{STORE}/streams/{stream}/events", {"type": type})
+        assert answer.status_code == 400
+        assert [error["field"] for error in answer.json()["errors"]] == ["type"]
 
 
 def test_unknown_streams_are_not_found() -> None:
