@@ -22,7 +22,7 @@ def main() -> int:
     arguments = parsed(sys.argv[1:])
     try:
         if arguments.command == "manage":
-            return manage(Config.load(), arguments.words)
+            return manage(as_started(Config.load()), arguments.words)
         return run(arguments.command, Config.load(), detach=arguments.detach)
     except (Trouble, bootstrap.SetupError) as trouble:
         complain(str(trouble))
@@ -63,6 +63,7 @@ def run(command: str, config: Config, *, detach: bool) -> int:
         except KeyboardInterrupt:
             return 0
     elif command == "demo":
+        config = as_started(config)
         token = config.environment.get(demo.CALLER) or demo.TOKENS[demo.CALLER]
         return 0 if demo.run(config, token) else 1
     elif command == "down":
@@ -70,6 +71,11 @@ def run(command: str, config: Config, *, detach: bool) -> int:
     else:
         sweep.clean(config)
     return 0
+
+
+def as_started(config: Config) -> Config:
+    """The same with the ports and servers of the stack that is up, whatever is set here and now."""
+    return Config.parse({**config.environment, **State(config.run).given()})
 
 
 def manage(config: Config, words: Sequence[str]) -> int:

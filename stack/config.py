@@ -90,6 +90,13 @@ class Config:
         """Where the API of this stack answers."""
         return f"http://127.0.0.1:{self.ports['PORT_API']}"
 
+    @property
+    def given(self) -> dict[str, str]:
+        """The variables by which another command finds this stack: its ports, and servers given by URL."""
+        ports = {name: str(port) for name, port in self.ports.items()}
+        urls = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+        return {**ports, **{name: url for name, url in urls.items() if url is not None}}
+
     def own_ports(self) -> dict[str, int]:
         """The ports that this stack opens itself."""
         foreign = set()

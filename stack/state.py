@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,17 +40,28 @@ class Owned:
 
 
 class State:
-    """The file that names the supervisor, its processes, and whether the stack is ready."""
+    """The file that names the supervisor, its processes, how it was started, and whether it is ready.
 
-    def __init__(self, folder: Path) -> None:
+    Whoever starts a stack gives the variables by which others find it.
+    """
+
+    def __init__(self, folder: Path, given: Mapping[str, str] | None = None) -> None:
+        self.new = dict(given or {})
         self.path = folder / "state.json"
         self.lock = folder / "lock"
 
     def write(self, owned: list[Owned], *, ready: bool) -> None:
         """Replaces the file in one move."""
         fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps({"ready": ready, "owned": [asdict(one) for one in owned]}))
+        fresh.touch(mode=0o600)  # a URL may hold a password
+        given = self.new or self.given()
+        content = {"ready": ready, "owned": [asdict(one) for one in owned], "given": given}
+        fresh.write_text(json.dumps(content))
         fresh.replace(self.path)
+
+    def given(self) -> dict[str, str]:
+        """The variables with which the stack was started (`Config.given`); empty if none was."""
+        return dict(self._read().get("given", {}))
 
     def owned(self) -> list[Owned]:
         """The supervisor first, then what it started; empty if nothing was started or all was stopped."""

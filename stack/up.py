@@ -33,7 +33,7 @@ def up(config: Config) -> None:
 
     Raises KeyboardInterrupt at the signal, or Trouble when it cannot start; by then all is stopped.
     """
-    state = State(config.run)
+    state = State(config.run, config.given)
     hurry = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(state.held())

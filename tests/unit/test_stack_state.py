@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.__main__ import manage
+from stack.__main__ import as_started, manage
 from stack.config import Config
 from stack.errors import Trouble
 from stack.state import Owned, State
@@ -54,3 +54,15 @@ def test_a_later_process_of_the_same_number_is_another(config: Config) -> None:
     state = State(config.run)
     state.write([Owned(mine.name, mine.pid, mine.created - 60)], ready=True)
     assert not state.ready()
+
+
+def test_other_commands_find_a_stack_by_what_it_was_started_with(config: Config) -> None:
+    started = Config.parse({**config.environment, "PORT_API": "18000", "REDIS_URL": "redis://:secret@away/0"})
+    State(started.run, started.given).write([supervisor(os.getpid())], ready=True)
+    State(config.run).write([supervisor(os.getpid())], ready=True)  # somebody who tidies up keeps it
+    found = as_started(Config.parse({**config.environment, "PORT_FLOWER": "5000"}))
+    assert (found.api_url, found.redis_url) == ("http://127.0.0.1:18000", "redis://:secret@away/0")
+    assert (found.database_url, found.ports["PORT_FLOWER"]) == (None, 5555)
+    assert State(config.run).path.stat().st_mode & 0o077 == 0
+    State(config.run).clear()
+    assert as_started(config).ports == config.ports
