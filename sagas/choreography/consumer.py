@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 import orjson
 import structlog
@@ -32,6 +33,7 @@ BATCH_OF_FOLDS = 500
 WAIT = timedelta(milliseconds=500)
 HOLD_EVERY = 1.0
 LOST = "its consumers were lost"
+UNTOLD = "given up, and what was to be told of that could not be; the log says why"
 DATABASE_ERRORS = (OperationalError, InterfaceError)
 NO_FAULT_OF_EVENTS = (*DATABASE_ERRORS, WrongKey)
 # What SQLSTATEs of a server that cannot serve begin with: no connection, no resources, stopping, starting.
@@ -162,8 +164,6 @@ class Consumer:
         return False
 
     def _give_up(self, entry: Entry, event: Event, key: bytes | None, reason: str) -> bool:
-        resign = self.group.resignations.get(event.type)
-        facts = resign(event, reason) if resign is not None else []
         log.error(
             "event_dead",
             consumer=self.group.name,
@@ -172,7 +172,16 @@ class Consumer:
             event_id=str(event.id),
             reason=reason,
         )
-        done = deadletters.bury(self.group, event, facts, reason=reason, deliveries=entry.deliveries, key=key)
+        resign = self.group.resignations.get(event.type)
+        bury = partial(deadletters.bury, self.group, event, deliveries=entry.deliveries, key=key)
+        try:
+            facts = resign(event, reason) if resign is not None else []
+            done = bury(facts, reason=reason)
+        except Exception as error:
+            if no_fault_of_events(error):
+                raise
+            log.exception("giving up failed, so nothing is told of it", consumer=self.group.name)
+            facts, done = [], bury([], reason=UNTOLD)
         self._recorded(event, done, facts)
         self.bus.bury(self.group, entry, "given up; its dead letter in the database says why")
         return True
@@ -180,7 +189,10 @@ class Consumer:
     def _parsed(self, entry: Entry) -> Event | None:
         """The event of an entry; what is none goes to the dead-letter stream."""
         try:
-            return parse(orjson.loads(entry.content))
+            event = parse(orjson.loads(entry.content))
+            if (event.topic, event.type) != (self.group.topic.name, entry.type):
+                raise ValueError("an event of another topic, or of another type than its entry says")
+            return event
         except ValueError as error:
             log.error("entry is no event", consumer=self.group.name, entry=entry.id, reason=str(error))
             self.bus.bury(self.group, entry, str(error))

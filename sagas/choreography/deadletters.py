@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from sagas.choreography import metrics, projections, store
 from sagas.choreography.bus import bell
-from sagas.choreography.events import Event
+from sagas.choreography.events import Event, cleaned
 from sagas.choreography.models import DeadLetter
 from sagas.choreography.store import Recorded
 from sagas.choreography.topics import Facts, Group, registry
@@ -42,7 +42,7 @@ def bury(
                 stream=event.stream,
                 type=event.type,
                 deliveries=deliveries,
-                reason=reason[:2000],
+                reason=cleaned(reason)[:2000],
             )
     if done.fresh:
         metrics.DEAD.labels(event.topic, group.name).inc()
@@ -82,7 +82,7 @@ def settle(letter_id: int, actor: str, note: str) -> bool:
         if letter.redriven_at is not None:
             return False
         DeadLetter.objects.filter(pk=letter_id).update(
-            redriven_at=Now(), redriven_by=actor, note=note.replace("\x00", " ")[:500]
+            redriven_at=Now(), redriven_by=actor, note=cleaned(note)[:500]
         )
         if not waiting().filter(stream=letter.stream).exists():
             store.end(letter.stream)

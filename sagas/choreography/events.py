@@ -103,7 +103,7 @@ def parse(envelope: Mapping[str, Any]) -> Event:
     """The event of an envelope.
 
     Raises:
-        ValueError: it is none of ours.
+        ValueError: it is none of ours, or could not be one: nothing could store it.
     """
     try:
         _, topic, source = envelope["source"].split("/", 2)
@@ -111,24 +111,44 @@ def parse(envelope: Mapping[str, Any]) -> Event:
         causation, client = envelope.get("causationid"), envelope.get("client")
         if envelope["specversion"] != SPECVERSION or not isinstance(envelope["data"], dict):
             raise ValueError("not a CloudEvent of version 1.0 with an object as data")
+        texts = [str(envelope.get(name, "")) for name in ("type", "source", "correlationid", "sealed")]
+        moment = datetime.fromisoformat(envelope["time"])
+        if cleaned(texts) != texts or moment.tzinfo is None:
+            raise ValueError("not an event: a text or time that nobody could store")
         return Event(
             id=UUID(envelope["id"]),
             topic=topic,
             stream=UUID(envelope["subject"]),
-            version=int(envelope["sequence"]),
+            version=_number(envelope["sequence"], 31),
             type=str(envelope["type"]),
-            schema_version=int(schema),
+            schema_version=_number(schema, 15),
             source=source,
-            time=datetime.fromisoformat(envelope["time"]),
+            time=moment,
             correlation_id=str(envelope["correlationid"]),
             causation_id=UUID(causation) if causation else None,
             client=UUID(client) if client else None,
             sealed=str(envelope.get("sealed", "")),
             data=envelope["data"],
-            position=int(envelope["position"]),
+            position=_number(envelope["position"], 63),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an event: {error!r}") from None
+
+
+def _number(value: Any, bits: int) -> int:
+    number = int(value)
+    if not 0 <= number < 2**bits:
+        raise ValueError(f"not an event: {number} is out of range")
+    return number
+
+
+def cleaned(value: Any) -> Any:
+    """JSON as PostgreSQL and UTF-8 can hold it: without NUL and halves of characters in its texts."""
+    if isinstance(value, str):
+        return value.replace("\0", " ").encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {cleaned(name): cleaned(item) for name, item in value.items()}
+    return [cleaned(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # --- Folding ------------------------------------------------------------------------------------------

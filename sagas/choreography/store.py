@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from sagas.choreography import keys, sealing
 from sagas.choreography.conf import conf
-from sagas.choreography.events import Event, Fact, following_id
+from sagas.choreography.events import Event, Fact, cleaned, following_id
 from sagas.choreography.topics import Group, Topic, registry
 from sagas.errors import IdempotencyConflict
 
@@ -249,7 +249,7 @@ def _stored(topic: Topic, event: Event, fact: Fact, key: bytes | None) -> tuple[
 
     With the key destroyed, nothing personal is told any more.
     """
-    plain, personal = sealing.split(dict(fact.data), topic.personal)
+    plain, personal = sealing.split(cleaned(fact.data), topic.personal)
     sealed = event.sealed
     if personal and key is not None:
         known = sealing.readable(event, key).data

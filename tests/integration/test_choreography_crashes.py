@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from pytest_django import Settings
@@ -12,11 +14,13 @@ from pytest_django import Settings
 from participants.catalogue.models import Product
 from participants.orders.models import Order
 from sagas import remote
-from sagas.choreography import deadletters, partitions, projections, relay, store
+from sagas.choreography import consumer, deadletters, partitions, projections, relay, store
 from sagas.choreography.bus import BELL, Bus, bus
+from sagas.choreography.events import cloudevent
 from sagas.choreography.models import AuditEntry, DeadLetter, OrdersByClient, Outbox, StoredEvent, Stream
 from sagas.choreography.relay import Relay
 from sagas.choreography.topics import registry
+from sagas.state import Refused
 from tests.choreography import GOOD, begin, consume, execute, relay_all, settle, types
 from tests.retail import assert_books_balance, change, fault, figures
 
@@ -40,6 +44,7 @@ def lost(owner: Any, name: str, when: str, nth: int) -> Iterator[Callable[[], in
     def dying(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
+        print("CALL", calls, args[0].name, args[1].type, [f.type for f in args[2]])
         if calls == nth and when == "before":
             raise Lost
         result = original(*args, **kwargs)
@@ -172,6 +177,61 @@ def test_poison_goes_to_the_dead_letters_and_nobody_waits_for_it() -> None:
     settle()
     assert types(stream) == GOOD
     assert client.xlen(f"{TOPIC}.dead") > 0
+
+
+def test_an_event_that_could_not_be_stored_is_no_event() -> None:
+    stream = begin()
+    (begun,) = store.history(stream)
+    other = cloudevent(replace(begun, topic="ecommerce.order.events"))
+    for envelope in ({**cloudevent(begun), "position": 2**63}, other):
+        bus().client.xadd(TOPIC, {"type": begun.type, "event": orjson.dumps(envelope)})
+    settle()
+    assert types(stream) == GOOD
+    buried = bus().client.xrange(f"{TOPIC}.dead")
+    groups = [name for name, group in registry.groups.items() if group.topic.name == TOPIC]
+    listening = [name for name in groups if begun.type in registry.groups[name].types]
+    assert len(buried) == 2 * len(listening)
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.parametrize("group", ["choreo-reservation", "choreo-compensation"])
+def test_what_a_participant_says_cannot_stop_a_consumer(group: str) -> None:
+    original = remote.perform
+
+    def perform(request: Any, envelope: Any, now: Any) -> Any:
+        if envelope.step == group:
+            return Refused("a\0b", "c\0d")
+        return original(request, envelope, now)
+
+    stream = begin(items=[{"product_id": 458, "quantity": 1}])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "perform", perform)
+        for _ in range(8):
+            relay_all()
+            consume()
+    if group == "choreo-reservation":
+        assert types(stream) == ["CheckoutInitiated", "StockReservationFailed", "CheckoutFailed"]
+        told = store.history(stream)[1].data
+        assert (told["code"], told["reason"]) == ("a b", "c d")
+    else:
+        assert "a b, c d" in DeadLetter.objects.get().reason
+
+
+def test_what_cannot_even_be_given_up_leaves_a_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = store.record
+
+    def nothing_told(group: Any, event: Any, facts: Any, key: Any) -> Any:
+        if facts:
+            raise ValueError("cannot be stored")
+        return original(group, event, facts, key)
+
+    monkeypatch.setattr(store, "record", nothing_told)
+    begin()
+    relay_all()
+    for _ in range(6):
+        consume("choreo-reservation")
+    letter = DeadLetter.objects.get()
+    assert (letter.reason, letter.deliveries) == (consumer.UNTOLD, 4)
 
 
 def test_one_bad_event_does_not_hold_up_a_fold() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from sagas.choreography import sealing, store
-from sagas.choreography.events import Event, Fact, cloudevent, fold, following_id, key_of, parse
+from sagas.choreography.events import Event, Fact, cleaned, cloudevent, fold, following_id, key_of, parse
 from sagas.choreography.topics import Registry, Topic, registry
 from sagas.errors import DefinitionError
 from sagas.retail.choreography.checkout import checkout
@@ -87,6 +87,13 @@ def test_an_envelope_is_read_as_it_was_written(event: Event) -> None:
         {"source": None},
         {"sequence": "first"},
         {"dataschema": 1},
+        {"dataschema": "urn:event:x:y:32768"},
+        {"position": 2**63},
+        {"position": -1},
+        {"sequence": 2**31},
+        {"sealed": "a\0b"},
+        {"correlationid": "\ud800"},
+        {"time": "2026-03-02T12:00:00"},
     ],
 )
 def test_what_is_no_event_is_refused(broken: dict[str, Any]) -> None:
@@ -94,6 +101,14 @@ def test_what_is_no_event_is_refused(broken: dict[str, Any]) -> None:
         parse({**cloudevent(EVENT), **broken})
     with pytest.raises(ValueError, match="not an event"):
         parse({})
+
+
+def test_texts_are_cleaned_of_what_nothing_can_store() -> None:
+    assert cleaned({"a\0": ["b\0c", {"d": "\ud800"}], "e": 1, "f": None}) == {
+        "a ": ["b c", {"d": "?"}],
+        "e": 1,
+        "f": None,
+    }
 
 
 def test_ids_follow_from_causes() -> None:
