@@ -44,7 +44,6 @@ def lost(owner: Any, name: str, when: str, nth: int) -> Iterator[Callable[[], in
     def dying(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        print("CALL", calls, args[0].name, args[1].type, [f.type for f in args[2]])
         if calls == nth and when == "before":
             raise Lost
         result = original(*args, **kwargs)
