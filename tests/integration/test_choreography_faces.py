@@ -189,6 +189,14 @@ def test_a_letter_that_cannot_be_redriven_holds_up_no_other_and_is_settled() -> 
     assert run("dead-letters", "list") == ""
 
 
+def test_a_letter_of_a_group_that_is_gone_is_not_redriven_to_nobody() -> None:
+    _, letter = dead_letter()
+    DeadLetter.objects.update(consumer="choreo-former")
+    with pytest.raises(CommandError, match="no group choreo-former"):
+        run("dead-letters", "redrive", letter.pk)
+    assert list(deadletters.waiting()) == [letter]
+
+
 def test_settling_the_last_letter_ends_a_stream_that_nothing_else_would_end() -> None:
     fault("inventory", "choreo-compensation", "not_found", times=None)
     stream = begin()
