@@ -202,8 +202,8 @@ def _deferred(draft: Draft, event: Recorded, outcome: Deferred) -> None:
     elif too_long and declared.fallback is not Fallback.RETRY_LATER:
         draft.failed(position, step.effect, "retries_exhausted", outcome.reason, "transient")
     else:
-        error = {"step": step.name, "code": "deferred", "reason": outcome.reason}
-        draft.update_step(position, due_at=draft.now + outcome.wait, error=error)
+        told = {"step": step.name, "code": "deferred", "reason": outcome.reason}
+        draft.update_step(position, due_at=draft.now + outcome.wait, error=told)
         draft.note("step_deferred", position, reason=outcome.reason)
 
 
