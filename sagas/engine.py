@@ -24,7 +24,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.utils import InterfaceError
 from uuid_utils.compat import uuid7
 
-from sagas import foresight, interventions, logs, metrics, remote, sql
+from sagas import breaker, foresight, interventions, logs, metrics, remote, sql
 from sagas.claims import claim_next, claimed, resume_at, wake_at
 from sagas.clock import clock as clock  # who drives the engine asks it for the time
 from sagas.conf import conf
@@ -215,6 +215,11 @@ WITH resumed AS (
 )
 INSERT INTO sagas_typeevent (type, kind, at, actor, reason)
 SELECT type, 'resumed', clock_timestamp(), %s, %s FROM resumed RETURNING 1"""
+
+
+CLOSE_CIRCUIT = """
+INSERT INTO sagas_circuitevent (participant, at, actor, reason)
+VALUES (%s, clock_timestamp(), %s, %s) RETURNING 1"""
 
 
 def _query(statement: str, params: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
@@ -784,6 +789,20 @@ def resume_type(saga_type: str, *, actor: str, reason: str) -> bool:
     False if it was not paused; then nothing is written.
     """
     return bool(_query(RESUME_TYPE, (saga_type, actor, reason)))
+
+
+def close_circuit(participant: str, *, actor: str, reason: str) -> None:
+    """Forget a participant's failures by hand, with who and why; calls flow at once, within its limits.
+
+    Raises:
+        NotAllowed: there is no such participant; the message names those there are.
+        redis.RedisError: the circuit is out of reach; that it was to be closed is written all the same.
+    """
+    if participant not in conf().participants:
+        known = ", ".join(sorted(conf().participants))
+        raise NotAllowed(f"there is no participant {participant!r}; configured: {known}")
+    _query(CLOSE_CIRCUIT, (participant, actor, reason))
+    breaker.reset(participant)
 
 
 def beat(name: str, detail: dict[str, Any] | None = None) -> None:

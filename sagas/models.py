@@ -281,6 +281,24 @@ class TypeEvent(models.Model):
         return f"{self.type} {self.kind} by {self.actor}"
 
 
+class CircuitEvent(models.Model):
+    """That a participant's circuit was closed by hand, by whom and why; append-only as the other audits."""
+
+    participant = models.CharField(max_length=80)
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)
+    reason = models.TextField()
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        default_permissions = ("view",)
+        verbose_name = "circuit closed by hand"
+        verbose_name_plural = "circuits closed by hand"
+
+    def __str__(self) -> str:
+        return f"{self.participant} by {self.actor}"
+
+
 class Heartbeat(models.Model):
     """When a periodic job last did its work; its age tells a deaf worker or a missing beat."""
 

@@ -267,11 +267,10 @@ class CloseCircuitView(Endpoint):
         if name not in conf().participants:
             raise NotFound(f"There is no participant {name!r}.")
         try:
-            breaker.reset(name)
+            engine.close_circuit(name, actor=request.user.get_username(), reason=reason)
             shown = breaker.inspect()[name]
         except redis.RedisError:
             raise CircuitsAway from None
-        log.warning("circuit closed by hand", participant=name, actor=str(request.user), reason=reason)
         return rendered(circuit_answer(name, shown))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 from io import StringIO
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import pytest
 import redis
 from django.core.management import CommandError, call_command
+from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
@@ -17,7 +20,7 @@ from sagas import breaker, bulk, dispatch, engine
 from sagas.api import operating
 from sagas.conf import conf
 from sagas.interventions import Wish
-from sagas.models import SagaEvent
+from sagas.models import CircuitEvent, SagaEvent
 from tests import stories
 from tests.api import caller
 
@@ -176,6 +179,8 @@ def test_circuits_are_seen_and_closed_by_hand(operator: APIClient, circuit: str)
     assert breaker.inspect()[circuit]["state"] == "open"
     closed = operator.post(path, {"reason": "it is back"}, format="json")
     assert (closed.status_code, closed.json()["state"]) == (200, "closed")
+    event = CircuitEvent.objects.get()
+    assert (event.participant, event.actor, event.reason) == (circuit, "operator", "it is back")
     assert operator.post("/api/v1/circuits/nobody/close", WHY, format="json").status_code == 404
     assert caller("client").get("/api/v1/circuits").status_code == 403
 
@@ -188,6 +193,25 @@ def test_without_redis_circuits_cannot_be_closed(
 
     monkeypatch.setattr(breaker, "reset", away)
     assert operator.post(f"/api/v1/circuits/{circuit}/close", WHY, format="json").status_code == 503
+
+
+def test_the_command_line_closes_a_circuit_and_writes_who_and_why(
+    circuit: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = StringIO()
+    call_command("sagas", "close-circuit", circuit, reason="it is back", stdout=out)
+    assert (out.getvalue(), breaker.inspect()[circuit]["state"]) == (
+        f"the circuit of {circuit} is closed\n", "closed",
+    )  # fmt: skip
+    page = admin_client.get("/admin/sagas/circuitevent/").content.decode()
+    assert getpass.getuser() in page
+    assert "it is back" in page
+    with pytest.raises(CommandError, match="there is no participant 'nobody'; configured: bulkshop"):
+        call_command("sagas", "close-circuit", "nobody", reason="x", stdout=out)
+    away = redis.ConnectionError("away")
+    monkeypatch.setattr(breaker, "reset", Mock(side_effect=away))
+    with pytest.raises(CommandError, match="Redis is out of reach"):
+        call_command("sagas", "close-circuit", circuit, reason="x", stdout=out)
 
 
 # --- Pauses of a type ---------------------------------------------------------------------------------

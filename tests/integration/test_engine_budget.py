@@ -11,6 +11,7 @@ import pytest
 from django.db import IntegrityError, connection
 
 from sagas import engine
+from sagas.conf import conf
 from sagas.models import SagaEvent
 from sagas.state import ACTIVE, SagaState, Status
 from tests.definitions import Chain, InlineChain
@@ -169,6 +170,9 @@ def test_updates_of_a_running_saga_touch_no_index(scripted: Scripted) -> None:
         "UPDATE sagas_sagaevent SET reason = 'other'",
         "DELETE FROM sagas_sagaevent",
         "TRUNCATE sagas_sagaevent",
+        "UPDATE sagas_circuitevent SET reason = 'other'",
+        "DELETE FROM sagas_circuitevent",
+        "TRUNCATE sagas_circuitevent",
         "UPDATE sagas_typeevent SET reason = 'other'",
         "DELETE FROM sagas_typeevent",
         "TRUNCATE sagas_typeevent",
@@ -177,6 +181,7 @@ def test_updates_of_a_running_saga_touch_no_index(scripted: Scripted) -> None:
 def test_rule_25_the_audit_is_append_only(sql: str) -> None:
     state = engine.start("chain", {}).state
     engine.pause_type("chain", actor="ann", reason="release")
+    engine.close_circuit(next(iter(conf().participants)), actor="ann", reason="it is back")
     with pytest.raises(IntegrityError, match="append-only"), connection.cursor() as cursor:
         cursor.execute(sql)
     with pytest.raises(IntegrityError, match="append-only"):

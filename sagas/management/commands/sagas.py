@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-import structlog
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.models import Count
+from redis import RedisError
 
 from sagas import breaker, bulk, dispatch, engine, graph, recovery, versions
 from sagas.definition import registry
@@ -23,8 +23,6 @@ from sagas.errors import SagaError
 from sagas.interventions import VERBS
 from sagas.models import Saga, TypePause
 from sagas.state import SagaState, Status
-
-log = structlog.get_logger(__name__)
 
 
 class Command(BaseCommand):
@@ -192,10 +190,10 @@ class Command(BaseCommand):
     def close_circuit(self, options: dict[str, Any]) -> None:
         """Forget a participant's failures."""
         name = options["participant"]
-        breaker.reset(name)
-        log.warning(
-            "circuit closed by hand", participant=name, actor=getpass.getuser(), reason=options["reason"]
-        )
+        try:
+            engine.close_circuit(name, actor=getpass.getuser(), reason=options["reason"])
+        except RedisError as error:
+            raise CommandError(f"Redis is out of reach, where the circuits are kept: {error}") from None
         self.stdout.write(f"the circuit of {name} is closed")
 
     # --- Looking

@@ -13,7 +13,10 @@ from django.contrib.auth.models import Group, Permission
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-SEE = ("view_saga", "view_sagastep", "view_sagaevent", "view_sagalock", "view_typepause", "view_heartbeat")
+SEE = (
+    *("view_saga", "view_sagastep", "view_sagaevent", "view_sagalock"),
+    *("view_typepause", "view_circuitevent", "view_heartbeat"),
+)
 ROLES: dict[str, tuple[str, ...]] = {
     "viewer": SEE,
     "client": ("start_saga",),
