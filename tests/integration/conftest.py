@@ -14,6 +14,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from sagas import dispatch
 from sagas.conf import conf
 from sagas.state import SagaState
+from tests.receiving import Receiver
 from tests.scripted import Scripted, scripted_participant
 from tests.serving import CREDENTIAL, participants_process
 
@@ -68,3 +69,12 @@ def brisk(settings: Settings, shop: None) -> None:
         "CLAIM_AFTER": timedelta(0),
         "CALL_TIMEOUT": timedelta(seconds=1),
     }
+
+
+@pytest.fixture
+def receiver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Somebody's server, which webhooks may reach."""
+    monkeypatch.setattr(dispatch, "_send", lambda state, due, now: None)
+    settings.SAGAS = settings.SAGAS | {"WEBHOOKS_PRIVATE": True}
+    with Receiver.running() as server:
+        yield server

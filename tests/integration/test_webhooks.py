@@ -1,4 +1,4 @@
-"""Webhooks: registered over the API, found by the scan, posted to a real receiver."""
+"""Webhooks: ends found by the scan, and posted to a real receiver."""
 
 from __future__ import annotations
 
@@ -8,103 +8,26 @@ import hmac
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import time_machine
 from django.contrib.auth import get_user_model
 from django.db import connection
-from django.db.models import F
 from django.test import Client
 from django.utils import timezone
-from pytest_django import Settings
 
-from sagas import dispatch, engine, outbound, webhooks
+from sagas import engine, outbound, webhooks
 from sagas.models import Heartbeat, Webhook, WebhookDelivery
 from sagas.tasks import tell
 from tests import stories
-from tests.api import caller
 from tests.engine import counted, plan
+from tests.hooks import add, be_due, be_older
+from tests.receiving import Receiver
 
 pytestmark = pytest.mark.django_db
-HOOKS = "/api/v1/webhooks"
-
-
-class Receiver(ThreadingHTTPServer):
-    """Somebody's server; answers with `status`, or `raw` bytes, and keeps what it was sent."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status = 204
-        self.raw = b""
-        self.before_answering: Callable[[], object] = bool
-        self.got: list[tuple[dict[str, str], bytes]] = []
-
-    @classmethod
-    @contextmanager
-    def running(cls) -> Iterator[Receiver]:
-        with cls() as server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-            thread.start()
-            yield server
-            server.shutdown()
-            thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/ends?from=sagas"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Receiver)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((dict(self.headers.items()), body))
-        self.server.before_answering()
-        if self.server.raw:
-            self.wfile.write(self.server.raw)
-            return
-        self.send_response(self.server.status)
-        self.send_header("Location", self.server.url)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Stay quiet."""
-
-
-@pytest.fixture
-def receiver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(dispatch, "_send", lambda state, due, now: None)
-    settings.SAGAS = settings.SAGAS | {"WEBHOOKS_PRIVATE": True}
-    with Receiver.running() as server:
-        yield server
-
-
-def add(receiver: Receiver, role: str = "viewer", **more: Any) -> tuple[Webhook, str]:
-    answer = caller(role).post(HOOKS, {"url": receiver.url, **more}, format="json")
-    assert answer.status_code == 201, answer.content
-    return Webhook.objects.get(id=answer.json()["id"]), answer.json()["secret"]
-
-
-def be_due() -> None:
-    """Let every pause be over."""
-    past = timezone.now() - timedelta(seconds=1)
-    WebhookDelivery.objects.exclude(due_at=None).update(due_at=past)
-    Webhook.objects.update(rests_until=None)
-
-
-def be_older(by: timedelta) -> None:
-    """Let deliveries have been found so much earlier."""
-    WebhookDelivery.objects.update(created_at=F("created_at") - by)
-
-
 # --- Telling ----------------------------------------------------------------------------------------
 
 
@@ -443,60 +366,3 @@ def test_old_deliveries_are_forgotten(receiver: Receiver) -> None:
     Webhook.objects.update(mark=timezone.now() + timedelta(hours=1))
     webhooks.scan()
     assert not WebhookDelivery.objects.exists()
-
-
-# --- The API ------------------------------------------------------------------------------------------
-
-
-def test_a_user_adds_sees_and_removes_their_own(receiver: Receiver) -> None:
-    hook, secret = add(receiver, "client", types=["sales_saga"])
-    client, other = caller("client"), caller("client", "other")
-    (shown,) = client.get(HOOKS).json()["results"]
-    assert (shown["url"], shown["types"]) == (receiver.url, ["sales_saga"])
-    assert secret not in client.get(f"{HOOKS}/{hook.id}").content.decode()
-    assert other.get(HOOKS).json()["results"] == []
-    for path in (f"{HOOKS}/{hook.id}", f"{HOOKS}/{hook.id}/deliveries"):
-        assert other.get(path).status_code == 404
-    assert other.delete(f"{HOOKS}/{hook.id}").status_code == 404
-    stories.play(stories.sale(owner_id=hook.owner_id), stories.SALE)
-    webhooks.scan()
-    (told,) = client.get(f"{HOOKS}/{hook.id}/deliveries").json()["results"]
-    assert (told["state"], told["attempts"], told["status_code"]) == ("delivered", 1, 204)
-    assert client.delete(f"{HOOKS}/{hook.id}").status_code == 204
-    assert not WebhookDelivery.objects.exists()
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"url": "http://example.com/"}, "url"),
-        ({"url": "https://me:pw@example.com/"}, "url"),
-        ({"url": "ftp://example.com/"}, "url"),
-        ({"url": "https://"}, "url"),
-        ({"url": "https://example.com:99999/"}, "url"),
-        ({"url": "https://example.com/", "types": ["nothing"]}, "types.0"),
-        ({"url": "https://example.com/", "secret": "short"}, "secret"),
-        ({}, "url"),
-    ],
-)
-def test_a_wrong_hook_is_refused(body: dict[str, Any], field: str) -> None:
-    answer = caller("client").post(HOOKS, body, format="json")
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
-
-
-def test_hooks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sagas.api.hooks.EACH", 1)
-    client = caller("client")
-    assert [client.post(HOOKS, {"url": "https://example.com/"}, format="json").status_code
-            for _ in range(2)] == [201, 400]  # fmt: skip
-
-
-def test_the_admin_shows_hooks_without_their_secrets(receiver: Receiver) -> None:
-    hook, secret = add(receiver)
-    client = Client()
-    client.force_login(get_user_model().objects.create_superuser("olga"))
-    for path in ("/admin/sagas/webhook/", f"/admin/sagas/webhook/{hook.id}/change/"):
-        page = client.get(path)
-        assert page.status_code == 200
-        assert receiver.url.encode() in page.content
-        assert secret.encode() not in page.content
