@@ -278,6 +278,20 @@ class Buyer(SagaDefinition, register=False):
         return shop.post("unpack")
 
 
+class Bare(SagaDefinition, register=False):
+    """One step that can be undone."""
+
+    type = "bare"
+
+    @step
+    def take(self, saga: SagaView) -> Call:
+        return shop.post("take")
+
+    @take.compensation
+    def give_back(self, saga: SagaView) -> Call:
+        return shop.post("give-back")
+
+
 class Locked(SagaDefinition, register=False):
     """Shuts others of its kind out, which wait in line."""
 

@@ -1,23 +1,16 @@
-"""Children and locks: stories, and the broken engines that the matrix finds by them (rules 17, 18)."""
+"""Children and locks: their stories (rules 17, 18)."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from sagas import children
 from sagas.definition import Call, Child, Fallback, SagaDefinition, SagaView, step
 from sagas.errors import DefinitionError, NotAllowed
-from sagas.facts import idempotency_key
 from sagas.interventions import Wish, intervene
 from sagas.state import (
-    Accepted,
     Decision,
-    Done,
     Entry,
-    Outcome,
     SagaState,
     Signalled,
     Status,
@@ -26,7 +19,6 @@ from sagas.state import (
 from sagas.testing import (
     ALWAYS,
     BrokenInvariant,
-    MemoryStore,
     Scenario,
     crash_matrix,
     forbidden,
@@ -36,13 +28,10 @@ from sagas.testing import (
     unknown,
     worker_lost,
 )
-from sagas.testing import family as families
 from sagas.transitions import begin, decide
-from tests.definitions import Buyer, Chain, Family, Locked, Parent, Pivot, Refusing, shop
-from tests.unit.test_mutations import search
+from tests.definitions import Bare, Buyer, Chain, Family, Locked, Parent, Pivot, Refusing, shop
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-Patch = pytest.MonkeyPatch
 both_modes = pytest.mark.usefixtures("mode")
 CHILD_UNDONE = ("child/undo-second", "child/undo-first")
 
@@ -101,20 +90,6 @@ def test_rule_18_a_child_whose_compensation_is_parked_parks_the_parent() -> None
     ended = story.ends("compensation_failed")
     assert ended.others["child"].status is Status.COMPENSATION_FAILED
     assert ended.step("begin").status is StepStatus.COMPLETED
-
-
-class Bare(SagaDefinition, register=False):
-    """One step that can be undone."""
-
-    type = "bare"
-
-    @step
-    def take(self, saga: SagaView) -> Call:
-        return shop.post("take")
-
-    @take.compensation
-    def give_back(self, saga: SagaView) -> Call:
-        return shop.post("give-back")
 
 
 class Reads(SagaDefinition, register=False):
@@ -306,159 +281,6 @@ def test_rule_18_nobody_leaves_a_child_behind(verb: str) -> None:
     waiting = parent().when("child/second", forbidden()).ends("waiting").state
     with pytest.raises(NotAllowed, match="has started a saga of its own"):
         intervene(Parent(), waiting, verb, Wish(step="child"), Entry(verb), NOW)
-
-
-# --- Broken engines ---------------------------------------------------------------------------------------
-# The smallest sagas that have what is broken, since a search goes through every pair of failures.
-
-
-class Solo(Bare, register=False):
-    """One step that can be undone, under a lock."""
-
-    type = "solo"
-    lock = lambda i: "the one"  # noqa: E731  declared as an author would
-
-
-class Nest(SagaDefinition, register=False):
-    """Starts a child and does no more."""
-
-    type = "nest"
-
-    @step
-    def child(self, saga: SagaView) -> Child:
-        return Child("bare", {})
-
-
-class ForgetsToRelease(MemoryStore):
-    """A lock outlives its saga."""
-
-    def release(self, state: SagaState) -> None:
-        """Keep it."""
-
-
-class GrantsToAll(MemoryStore):
-    """A lock that shuts nobody out."""
-
-    def may_hold(self, key: str, saga_id: UUID) -> bool:
-        return True
-
-
-class GrantsTheLastFirst(MemoryStore):
-    """A queue that is a stack."""
-
-    def first_in_line(self, key: str) -> UUID | None:
-        return next(reversed(self.queues.get(key, [])), None)
-
-
-class ShutsOutTheFamily(MemoryStore):
-    """A lock that is not re-entrant."""
-
-    def root_holds(self, parent_id: UUID | None, key: str) -> bool:
-        return False
-
-
-class ForgetsToTakeAgain(MemoryStore):
-    """Undoes a finished saga, or runs it again, without its lock."""
-
-    def seize(self, state: SagaState) -> None:
-        """Do without."""
-
-
-@pytest.mark.parametrize(
-    ("store", "definition", "broken"),
-    [
-        (ForgetsToRelease, Solo, "outlives its saga"),
-        (GrantsToAll, Solo, "two sagas work under the lock"),
-        (GrantsTheLastFirst, Solo, "granted past those who wait"),
-        (ShutsOutTheFamily, Family, "of its own family"),
-        (ForgetsToTakeAgain, Solo, "two sagas work under the lock"),
-    ],
-)
-def test_a_store_with_a_broken_lock_is_found(
-    store: type[MemoryStore], definition: type[SagaDefinition], broken: str
-) -> None:
-    rivals = ("second", "third") if store is GrantsTheLastFirst else ("rival",)
-    found = search(definition, store=store, beside={name: (definition(), {}) for name in rivals})
-    assert found.broken.startswith("rule 18")
-    assert broken in found.broken
-
-
-def two_children(stage: Any, state: SagaState, position: int) -> Any:
-    """Starts another child for every attempt."""
-    attempts, key = (
-        state.steps[position].attempts,
-        idempotency_key(state.id, state.steps[position], backward=False),
-    )
-    if attempts > 1 and stage.store.child_of(key) is not None:
-        key = f"{key}:{attempts}"
-    return stage.scene.begin(Bare(), {}, label="child", parent=stage, position=position, key=key)
-
-
-def undo_of_the_parent_alone(stage: Any, state: SagaState, position: int) -> Any:
-    """Takes a child for a step without effect."""
-    yield None
-    return Done({})
-
-
-def undo_of_what_is_there(stage: Any, state: SagaState, position: int) -> Any:
-    """Leaves nothing that a worker which is late would find."""
-    key = idempotency_key(state.id, state.steps[position], backward=False)
-    if stage.store.child_of(key) is None:
-        return Done({})
-    return (yield from UNDO_CHILD(stage, state, position))
-
-
-UNDO_CHILD = families.undo_child
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "mutant", "broken"),
-    [
-        ("sagas.testing.family", "_child", two_children, "2 children of child live"),
-        ("sagas.testing.workers", "undo_child", undo_of_the_parent_alone, "an effect of child stands"),
-        ("sagas.testing.workers", "undo_child", undo_of_what_is_there, "an effect of child stands"),
-    ],
-)
-def test_a_broken_family_is_found(
-    module: str, name: str, mutant: object, broken: str, monkeypatch: Patch
-) -> None:
-    monkeypatch.setattr(f"{module}.{name}", mutant)
-    assert broken in search(Nest, children=[Bare]).broken
-
-
-def any_end(child: SagaState) -> Outcome | None:
-    """Takes a child that has begun for one that is done."""
-    return Done({})
-
-
-def parked_as_undone(definition: SagaDefinition, child: SagaState) -> Outcome | None:
-    """Goes on though the child could not be undone."""
-    return Done({}) if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(definition, child)
-
-
-def parked_as_on_its_way(definition: SagaDefinition, child: SagaState) -> Outcome | None:
-    """Asks for ever for a child whose undoing waits for a person."""
-    return (
-        Accepted("child") if child.status is Status.COMPENSATION_FAILED else UNDO_OUTCOME(definition, child)
-    )
-
-
-UNDO_OUTCOME: Callable[[SagaDefinition, SagaState], Outcome | None] = children.undo_outcome
-
-
-@pytest.mark.parametrize(
-    ("name", "mutant", "broken"),
-    [
-        ("outcome", any_end, "child has 0 effects"),
-        ("undo_outcome", parked_as_undone, "an effect of child stands"),
-        ("undo_outcome", parked_as_on_its_way, "does not come to rest"),
-    ],
-)
-def test_a_parent_that_misreads_its_child_is_found(
-    name: str, mutant: object, broken: str, monkeypatch: Patch
-) -> None:
-    monkeypatch.setattr(children, name, mutant)
-    assert broken in search(Nest, children=[Bare]).broken
 
 
 def test_every_broken_history_of_a_family_names_its_members() -> None:
